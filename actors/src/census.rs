@@ -1,0 +1,114 @@
+//! What a node is doing at this moment: the answer to a census, gathered by actor messages. Plain values, no handles.
+
+use std::{net::SocketAddr, time::Duration};
+
+use iroh::{EndpointId, TransportAddr};
+use iroh_gossip::proto::TopicId;
+
+use crate::{
+    counters::Counts,
+    ledger::{LedgerReport, Owned},
+};
+
+/// A node at one moment.
+#[derive(Debug, Clone)]
+pub struct Census {
+    /// This node.
+    pub id: EndpointId,
+    /// The UDP sockets it listens on.
+    pub listen: Vec<SocketAddr>,
+    /// Time since the mesh was spawned.
+    pub uptime: Duration,
+    /// Every joined topic.
+    pub topics: Vec<TopicCensus>,
+    /// Every remote with a supervisor.
+    pub peers: Vec<PeerCensus>,
+    /// Connections held against the cap, half-open ones included.
+    pub connections: usize,
+    /// Handshakes and dials that have not finished.
+    pub half_open: usize,
+    /// The most connections held at one time since the start.
+    pub connections_high_water: usize,
+    /// The cap on connections in force.
+    pub connection_cap: usize,
+    /// Remotes in the address book.
+    pub addresses: usize,
+    /// What was refused, ignored, dropped and closed, by reason.
+    pub counts: Counts,
+    /// Spawned, finished, owned and orphans per kind of task.
+    pub ledger: LedgerReport,
+}
+
+/// One joined topic.
+#[derive(Debug, Clone)]
+pub struct TopicCensus {
+    /// The topic.
+    pub topic: TopicId,
+    /// The active view (HyParView): the remotes this topic gossips with.
+    pub neighbors: Vec<EndpointId>,
+    /// Remotes this topic has exchanged messages with and not parted from, neighbours included.
+    pub contacts: usize,
+    /// Frames waiting in the inbox.
+    pub queued_frames: usize,
+    /// Times this topic's loop was restarted.
+    pub restarts: u32,
+}
+
+/// One remote with a supervisor.
+#[derive(Debug, Clone)]
+pub struct PeerCensus {
+    /// The remote.
+    pub id: EndpointId,
+    /// Its live connections, oldest first.
+    pub connections: Vec<ConnectionCensus>,
+    /// Whether an outgoing attempt is under way.
+    pub dialing: bool,
+}
+
+/// One live connection.
+#[derive(Debug, Clone)]
+pub struct ConnectionCensus {
+    /// Number of this connection, unique within the mesh.
+    pub number: u64,
+    /// Which side dialed.
+    pub side: Side,
+    /// Whether the remote is a perennial node (`/perennial/1`) or speaks `/iroh-gossip/1` only.
+    pub perennial: bool,
+    /// Time since the handshake finished.
+    pub age: Duration,
+    /// Leases held on it.
+    pub leases: usize,
+    /// Frames waiting to be written.
+    pub queued_frames: usize,
+    /// The address of the selected path.
+    pub path: Option<TransportAddr>,
+    /// The round-trip time of the selected path.
+    pub rtt: Option<Duration>,
+}
+
+/// Which side dialed a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// This node dialed.
+    Dialed,
+    /// The remote dialed.
+    Accepted,
+}
+
+impl Census {
+    /// Neighbours over all topics, each remote once.
+    pub fn neighbors(&self) -> usize {
+        let mut all: Vec<_> = self.topics.iter().flat_map(|topic| &topic.neighbors).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.len()
+    }
+}
+
+/// One supervisor's part of a census.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    pub(crate) topics: Vec<TopicCensus>,
+    pub(crate) peers: Vec<PeerCensus>,
+    pub(crate) owned: Owned,
+}

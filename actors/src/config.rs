@@ -1,0 +1,34 @@
+//! What a mesh is started with. Filled by [`crate::MeshBuilder`], read by `mesh.rs`.
+
+use std::net::SocketAddr;
+
+use iroh::{RelayMode, SecretKey};
+
+use crate::limits::Limits;
+
+/// The settings of one mesh.
+#[derive(Debug, Clone)]
+pub struct MeshConfig {
+    /// The identity. `None`: a fresh one, forgotten with the mesh.
+    pub secret_key: Option<SecretKey>,
+    /// UDP addresses to listen on. Empty: 127.0.0.1 with a free port.
+    pub listen: Vec<SocketAddr>,
+    /// Relays to be reachable through. Disabled unless asked for.
+    pub relay: RelayMode,
+    /// Whether to ask the router for a port (UPnP, PCP, NAT-PMP). Off unless asked for.
+    pub port_mapping: bool,
+    /// Every bound and timeout.
+    pub limits: Limits,
+}
+
+impl Default for MeshConfig {
+    fn default() -> Self {
+        Self {
+            secret_key: None,
+            listen: Vec::new(),
+            relay: RelayMode::Disabled,
+            port_mapping: false,
+            limits: Limits::default(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Everything a node refused, ignored, dropped or closed, counted by reason. [pure]
+//!
+//! A remote's misbehaviour is never an error of ours and never a log line per frame: it is one more on a counter.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident => $name:literal,)+) => {
+        /// Why something was refused, ignored, dropped or closed. A closed set: fit to be a metric's label.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Reason { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Reason {
+            /// Every reason, in the order of a report.
+            pub const ALL: [Reason; [$($name),+].len()] = [$(Reason::$variant),+];
+
+            /// The stable name of this reason in reports, metrics and JSON.
+            pub fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// An incoming connection at the global cap.
+    RefusedAtCap => "refused-at-cap",
+    /// An incoming connection while too many handshakes were under way.
+    RefusedHandshakes => "refused-handshakes",
+    /// A connection over the cap of one remote.
+    ClosedPerPeer => "closed-per-peer",
+    /// An incoming handshake that missed its deadline.
+    HandshakeTimeout => "handshake-timeout",
+    /// An incoming handshake that failed.
+    HandshakeFailed => "handshake-failed",
+    /// An outgoing attempt that failed or missed its deadline.
+    DialFailed => "dial-failed",
+    /// An outgoing attempt that was not made, because the node was at its cap or had too many under way.
+    DialRefused => "dial-refused",
+    /// An accepted connection that no topic claimed in time.
+    ClosedUnclaimed => "closed-unclaimed",
+    /// A connection closed because its remote did not read.
+    ClosedSlowPeer => "closed-slow-peer",
+    /// A connection closed because of what its remote sent.
+    ClosedProtocol => "closed-protocol",
+    /// A connection loop that had stopped turning and was killed.
+    ClosedFrozen => "closed-frozen",
+    /// A frame that announced more bytes than a frame may have.
+    FrameTooLarge => "frame-too-large",
+    /// A stream that began a frame and did not finish it in time, or ended inside one.
+    FrameUnfinished => "frame-unfinished",
+    /// A stream that never named its topic.
+    HeaderMissing => "header-missing",
+    /// A frame that is not a message of the protocol.
+    MessageMalformed => "message-malformed",
+    /// A message with an impossible round.
+    RoundImpossible => "round-impossible",
+    /// A message that names this node where it must not.
+    SelfAddressed => "self-addressed",
+    /// Nodes cut from an oversize Shuffle or ShuffleReply.
+    NodesCut => "nodes-cut",
+    /// Opaque address data that was too large or unreadable.
+    PeerDataDropped => "peer-data-dropped",
+    /// Announcements (IHave) beyond what a topic remembers, or repeated ones.
+    AnnouncementsDropped => "announcements-dropped",
+    /// A frame for a topic that is not joined.
+    TopicUnknown => "topic-unknown",
+    /// A frame dropped because its topic's inbox stayed full.
+    InboxFull => "inbox-full",
+    /// A payload frame dropped because a connection's outbox was full.
+    OutboxFull => "outbox-full",
+    /// A gossip frame dropped because its remote is not connected.
+    NotConnected => "not-connected",
+    /// A message this node would have sent that does not fit a frame.
+    OutgoingTooLarge => "outgoing-too-large",
+    /// An address that did not fit the address book.
+    AddressDropped => "address-dropped",
+}
+
+/// The live counters of one mesh. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Counters {
+    lines: Arc<[AtomicU64; Reason::ALL.len()]>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { lines: Arc::new([const { AtomicU64::new(0) }; Reason::ALL.len()]) }
+    }
+}
+
+impl Counters {
+    pub(crate) fn count(&self, reason: Reason) {
+        self.add(reason, 1);
+    }
+
+    pub(crate) fn add(&self, reason: Reason, n: u64) {
+        self.lines[reason as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Counts {
+        Counts { counts: std::array::from_fn(|index| self.lines[index].load(Ordering::Relaxed)) }
+    }
+}
+
+/// A copy of the counters at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    counts: [u64; Reason::ALL.len()],
+}
+
+impl Counts {
+    /// How often `reason` was counted since the start.
+    pub fn get(&self, reason: Reason) -> u64 {
+        self.counts[reason as usize]
+    }
+
+    /// Every reason with its count, zeros included.
+    pub fn iter(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        Reason::ALL.into_iter().map(|reason| (reason, self.get(reason)))
+    }
+}

@@ -1,0 +1,19 @@
+//! Perennial: supervised gossip-mesh actors on iroh.
+
+pub mod census;
+pub mod config;
+mod counters;
+pub mod error;
+pub mod handle;
+pub mod ledger;
+pub mod limits;
+pub mod mesh;
+
+pub use census::Census;
+pub use counters::{Counts, Reason};
+pub use error::{JoinError, MeshGone, PublishError, SpawnError};
+pub use handle::{DownReason, Event, Events, Message, Publisher, Receipt, TopicHandle};
+pub use iroh_gossip::proto::TopicId;
+pub use ledger::{Kind, Ledger, LedgerReport};
+pub use limits::Limits;
+pub use mesh::{DrainReport, Ended, Mesh, MeshBuilder};
