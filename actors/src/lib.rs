@@ -8,6 +8,8 @@ pub mod handle;
 pub mod ledger;
 pub mod limits;
 pub mod mesh;
+#[allow(dead_code)]
+mod wire;
 
 pub use census::Census;
 pub use counters::{Counts, Reason};
