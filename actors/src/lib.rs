@@ -1,5 +1,7 @@
 //! Perennial: supervised gossip-mesh actors on iroh.
 
+#[allow(dead_code)]
+mod address_book;
 pub mod census;
 pub mod config;
 mod counters;
