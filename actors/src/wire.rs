@@ -208,6 +208,9 @@ impl FrameReader {
 
     /// Moves bytes from the chunk until `partial` has `len` of them, or the chunk is used up.
     fn take(&mut self, len: usize) {
+        if self.chunk.is_empty() {
+            return;
+        }
         let missing = len.saturating_sub(self.partial.len());
         self.partial.reserve(missing);
         let piece = self.chunk.split_to(missing.min(self.chunk.len()));
@@ -318,8 +321,10 @@ mod tests {
 
         let chunk = frame(&[6; 10]);
         reader.fill(chunk.clone());
-        drop(reader.next());
+        assert_eq!(reader.next().unwrap().unwrap()[..], [6; 10]);
         assert!(chunk.is_unique(), "the chunk was let go");
+        assert_eq!(reader.next(), Ok(None));
+        assert_eq!(reader.partial.capacity(), 0);
     }
 
     proptest! {
@@ -340,7 +345,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(seen, bodies);
-            prop_assert!(reader.is_empty());
+            prop_assert!(reader.is_empty() && reader.partial.capacity() == 0);
             prop_assert_eq!(reader.end(), Ok(()));
         }
     }

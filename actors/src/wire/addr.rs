@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::PEER_DATA_MAX;
 
-/// The most addresses taken from one peer's data: QUIC Initials go to every one, so this bounds what a forgery reflects.
+/// The most addresses taken from one peer's data. Initials go to every one, so this bounds what a forgery reflects.
 pub(crate) const ADDRESSES_READ_MAX: usize = 8;
 
 /// The most addresses put into our own data. A host with many interfaces lists more; sixteen IPv6 ones take 320 bytes.
