@@ -1,4 +1,4 @@
-//! Frames to bytes and back, with every size checked before anything is allocated for it. [pure]
+//! Frames to bytes and back, with every size checked before anything is allocated for it. `[pure]`
 //!
 //! This is the only place that knows how a stream is cut into frames. What a frame *says*, and whether it may enter,
 //! is decided in [`inspect`]; reading from and writing to real streams is the connection loop's work.

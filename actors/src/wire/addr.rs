@@ -1,4 +1,4 @@
-//! A peer's addresses as gossip carries them: a relay and some socket addresses. [pure]
+//! A peer's addresses as gossip carries them: a relay and some socket addresses. `[pure]`
 //!
 //! The bytes are those of stock's opaque `PeerData`. Who remembers addresses, and for how long, is `address_book.rs`.
 

@@ -1,5 +1,5 @@
 //! Address data for outgoing messages: the protocol state holds none, and stock peers learn addresses nowhere else.
-//! [pure]
+//! `[pure]`
 
 use bytes::Bytes;
 use iroh::EndpointId;

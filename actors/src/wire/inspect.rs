@@ -1,4 +1,4 @@
-//! What may enter: every message is looked at, bounded and stripped before the protocol state sees it. [pure]
+//! What may enter: every message is looked at, bounded and stripped before the protocol state sees it. `[pure]`
 //!
 //! The state keeps whatever it is told for ever: addresses of any id, announcements of any length, rounds that
 //! overflow. So addresses are moved out into [`Inbound::learned`], lists are cut, and what no honest peer sends is
@@ -29,7 +29,7 @@ pub(crate) struct Inbound {
     /// What the sender says of itself, in a Join or Neighbor.
     pub(crate) sender_data: Option<AddrInfo>,
     /// Messages announced by an IHave, each id once.
-    pub(crate) announced: usize,
+    pub(crate) announced: Vec<[u8; 32]>,
     pub(crate) notes: Notes,
 }
 
@@ -90,7 +90,14 @@ pub(crate) fn inspect(body: &[u8], me: &EndpointId) -> Result<Inbound, Rejected>
 /// Reads a body that needs no change.
 fn admit(body: &[u8], class: Class) -> Result<Inbound, Rejected> {
     let message = postcard::from_bytes(body).map_err(|_| MALFORMED)?;
-    Ok(Inbound { message, class, learned: Vec::new(), sender_data: None, announced: 0, notes: Notes::default() })
+    Ok(Inbound {
+        message,
+        class,
+        learned: Vec::new(),
+        sender_data: None,
+        announced: Vec::new(),
+        notes: Notes::default(),
+    })
 }
 
 /// The hot path: the round stands behind the content, which is skipped here and copied once, by upstream's type.
@@ -117,8 +124,8 @@ fn announcements(body: &[u8], rest: &[u8]) -> Result<Inbound, Rejected> {
     let offered = list.kept.len();
     let mut seen = HashSet::with_capacity(offered);
     list.kept.retain(|announced| seen.insert(announced.id));
-    let announced = list.kept.len();
-    let dropped = offered - announced + list.cut;
+    let announced: Vec<_> = list.kept.iter().map(|announced| announced.id).collect();
+    let dropped = offered - announced.len() + list.cut;
 
     let admitted = match dropped {
         0 => admit(body, Class::Announce)?,
@@ -322,9 +329,9 @@ mod tests {
         ] {
             let body = postcard::to_stdvec(&(1u8, 3u8, &list)).unwrap();
             let inbound = inspect(&body, &key(1)).unwrap();
-            assert_eq!((inbound.announced, inbound.notes.announcements_dropped), (announced, dropped));
+            assert_eq!((inbound.announced.len(), inbound.notes.announcements_dropped), (announced, dropped));
             let body = &encode(&inbound.message).unwrap()[4..];
-            assert_eq!(inspect(body, &key(1)).unwrap().announced, announced, "what enters is what was counted");
+            assert_eq!(inspect(body, &key(1)).unwrap().announced.len(), announced, "what enters is what was counted");
         }
     }
 
@@ -372,7 +379,7 @@ mod tests {
     /// What enters is bounded, carries no peer data, and would enter again unchanged.
     fn inspect_and_verify(body: &[u8]) {
         let Ok(inbound) = inspect(body, &key(1)) else { return };
-        assert!(inbound.learned.len() <= SHUFFLE_NODES_MAX && inbound.announced <= IHAVE_IDS_MAX);
+        assert!(inbound.learned.len() <= SHUFFLE_NODES_MAX && inbound.announced.len() <= IHAVE_IDS_MAX);
         assert_eq!((inbound.class, Some(inbound.class)), (classify(&inbound.message), classify_body(body)));
         let again = postcard::to_stdvec(&inbound.message).unwrap();
         assert!(again.len() <= body.len(), "a message does not grow by being inspected");

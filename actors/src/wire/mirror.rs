@@ -1,4 +1,4 @@
-//! The protocol's messages once more, with their fields open: same postcard layout, borrowed bytes, raw ids. [pure]
+//! The protocol's messages once more, with their fields open: same postcard layout, borrowed bytes, raw ids. `[pure]`
 //!
 //! Upstream keeps its inner message types private, so what enters and leaves is looked at through these. They judge
 //! nothing: `inspect.rs` decides what may come in, `dress.rs` what goes out.
