@@ -240,6 +240,11 @@ pub(crate) fn farewell() -> ProtoMessage {
     postcard::from_bytes(&[0, 3, 0]).expect("an empty ShuffleReply is well-formed")
 }
 
+/// A polite request to become neighbours, which a remote with a full view may refuse.
+pub(crate) fn neighbor_request() -> ProtoMessage {
+    postcard::from_bytes(&[0, 4, 1, 0]).expect("a Neighbor of low priority is well-formed")
+}
+
 /// The last message to a neighbour on a topic; `alive` keeps us in its passive view.
 pub(crate) fn disconnect(alive: bool) -> ProtoMessage {
     postcard::from_bytes(&[0, 5, alive.into(), 0]).expect("a Disconnect is well-formed")

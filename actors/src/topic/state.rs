@@ -6,7 +6,7 @@
 //! connection; `topic.rs` does.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -41,7 +41,24 @@ const TIMERS_PER_TURN: usize = 256;
 const REJOIN_PEERS: usize = 3;
 
 /// Remotes remembered as places to rejoin through, beside those the application named.
-const FORMER_NEIGHBORS_MAX: usize = 8;
+const FORMER_NEIGHBORS_MAX: usize = 16;
+
+/// A remote that refused to become a neighbour is not asked again for this long. Without a pause a node that cannot
+/// fill its view asks for ever: each refusal comes with a ShuffleReply, and each ShuffleReply makes the protocol ask the
+/// next one, as fast as the network carries it.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(30);
+
+/// Refusals remembered; beyond this many the next request may be one too early.
+const REFUSALS_MAX: usize = 256;
+
+/// A remote whose stream has ended is done with the topic unless it opens another one within this long. A few round
+/// trips of a slow path.
+const STREAM_END_GRACE: Duration = Duration::from_secs(1);
+
+/// Pauses between two attempts to fill the view from outside the protocol. A view that stays small while remotes are
+/// known may be an island; guesses, bounded by what a node may dial while nothing answers.
+const HEAL_MIN: Duration = Duration::from_secs(2);
+const HEAL_MAX: Duration = Duration::from_secs(60);
 
 /// Remotes the application may name as bootstrap; later ones replace the oldest.
 const BOOTSTRAP_MAX: usize = 64;
@@ -75,9 +92,16 @@ pub(crate) struct State {
     announced: Recent,
     published: Recent,
     bootstrap: Vec<EndpointId>,
+    /// Bootstrap peers that have not answered since they were named. Without asking them again, two nodes that found
+    /// each other but not the mesh would stay an island.
+    unheard: Vec<EndpointId>,
     former_neighbors: Vec<EndpointId>,
+    refusals: HashMap<EndpointId, Instant>,
+    view_max: usize,
     rejoin: Backoff,
     rejoin_at: Instant,
+    heal: Backoff,
+    heal_at: Instant,
     housekeeping_at: Instant,
     sweep_at: Instant,
     rng: StdRng,
@@ -88,6 +112,7 @@ impl State {
         let mut config = proto::topic::Config { max_message_size: FRAME_MAX, ..Default::default() };
         config.broadcast.message_cache_retention = limits.message_retention;
         let id_retention = config.broadcast.message_id_retention;
+        let view_max = config.membership.active_view_capacity;
         let proto = proto::topic::State::with_rng(me, None, config, StdRng::from_rng(&mut rng));
         Self {
             me,
@@ -100,9 +125,14 @@ impl State {
             announced: Recent::new(&mut rng, limits.announced_max * 4, Duration::from_secs(5), now),
             published: Recent::new(&mut rng, 8192, id_retention, now),
             bootstrap: Vec::new(),
+            unheard: Vec::new(),
             former_neighbors: Vec::new(),
+            refusals: HashMap::new(),
+            view_max,
             rejoin: Backoff::new(limits.rejoin_min, limits.rejoin_max),
             rejoin_at: now,
+            heal: Backoff::new(HEAL_MIN, HEAL_MAX),
+            heal_at: now + HEAL_MAX,
             housekeeping_at: now + limits.tick,
             sweep_at: now + limits.sweep_interval,
             rng,
@@ -145,6 +175,7 @@ impl State {
         self.bootstrap.extend(&peers);
         let excess = self.bootstrap.len().saturating_sub(BOOTSTRAP_MAX);
         self.bootstrap.drain(..excess);
+        self.unheard = self.bootstrap.iter().copied().filter(|peer| !self.neighbors.contains(peer)).collect();
         self.rejoin_at = now + self.rejoin.next(&mut self.rng);
         self.feed(InEvent::Command(Command::Join(peers)), DownReason::Evicted, now)
     }
@@ -185,6 +216,10 @@ impl State {
             }
         }
         let is_goodbye = inbound.class == Class::Disconnect;
+        self.unheard.retain(|peer| *peer != from);
+        if is_goodbye && !self.neighbors.contains(&from) && self.refusals.len() < REFUSALS_MAX {
+            self.refusals.insert(from, now);
+        }
         self.contacts.on_heard(from, connection, is_goodbye, now);
         let cause = if is_goodbye { DownReason::Left } else { DownReason::Evicted };
         let mut effects = self.feed(InEvent::RecvMessage(from, inbound.message), cause, now);
@@ -196,12 +231,21 @@ impl State {
     }
 
     /// The remote ended its last stream for this topic on `connection`.
+    ///
+    /// After a Disconnect that is its last word. Otherwise it gets a moment: it may have parted while a request of ours
+    /// was on its way, and is now opening a new stream to answer it. Two nodes that took each other's end of stream at
+    /// its word would make up and part for ever.
     pub(crate) fn on_stream_ended(&mut self, from: EndpointId, connection: u64, now: Instant) -> Vec<Effect> {
         match self.contacts.get(&from) {
             // It already speaks over a newer connection; the end of an older stream says nothing.
             Some(contact) if contact.connection() > connection => Vec::new(),
-            Some(_) if self.neighbors.contains(&from) => self.on_peer_done(from, Ending::Lost, now),
-            Some(_) => self.on_peer_done(from, Ending::Polite, now),
+            Some(contact) if contact.has_said_goodbye() && !self.neighbors.contains(&from) => {
+                self.on_peer_done(from, Ending::Polite, now)
+            }
+            Some(_) => {
+                self.contacts.on_stream_ended(&from, now + STREAM_END_GRACE);
+                Vec::new()
+            }
             None => Vec::new(),
         }
     }
@@ -218,6 +262,9 @@ impl State {
 
     /// The last connection to this remote is gone, or could not be made.
     pub(crate) fn on_gone(&mut self, peer: EndpointId, now: Instant) -> Vec<Effect> {
+        if !self.neighbors.contains(&peer) {
+            self.former_neighbors.retain(|former| *former != peer);
+        }
         match self.contacts.get(&peer) {
             Some(_) => self.on_peer_done(peer, Ending::Lost, now),
             None => Vec::new(),
@@ -248,7 +295,9 @@ impl State {
 
     fn keep_house(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         for peer in self.contacts.parted_by(now) {
-            effects.extend(self.on_peer_done(peer, Ending::Polite, now));
+            // A neighbour that has gone mute did not part in order.
+            let ending = if self.neighbors.contains(&peer) { Ending::Lost } else { Ending::Polite };
+            effects.extend(self.on_peer_done(peer, ending, now));
         }
         for peer in self.contacts.idle_since(now, self.limits.linger, &self.neighbors) {
             self.part(peer, now);
@@ -266,13 +315,31 @@ impl State {
             // A no-op for the membership; Plumtree drops what has no announcer left.
             effects.extend(self.feed(InEvent::PeerDisconnected(self.me), DownReason::Evicted, now));
         }
-        if self.neighbors.is_empty() && self.rejoin_at <= now {
+        self.refusals.retain(|_, refused_at| now.duration_since(*refused_at) < REFUSAL_PAUSE);
+        self.look_for_neighbors(now, effects);
+    }
+
+    /// The watchdog: joins again while there is no neighbour or a bootstrap peer has not answered, and asks a remote it
+    /// knows while the view is not full. The protocol alone does neither, so a mesh under kills would fall into islands.
+    fn look_for_neighbors(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let is_alone = self.neighbors.is_empty();
+        if (is_alone || !self.unheard.is_empty()) && self.rejoin_at <= now {
             self.rejoin_at = now + self.rejoin.next(&mut self.rng);
-            let mut candidates = self.rejoin_candidates();
+            let mut candidates = if is_alone { self.rejoin_candidates() } else { self.unheard.clone() };
             shuffle(&mut candidates, &mut self.rng);
             candidates.truncate(REJOIN_PEERS);
             if !candidates.is_empty() {
                 effects.extend(self.feed(InEvent::Command(Command::Join(candidates)), DownReason::Evicted, now));
+            }
+        }
+        if !is_alone && self.neighbors.len() < self.view_max && self.heal_at <= now {
+            self.heal_at = now + self.heal.next(&mut self.rng);
+            let mut candidates = self.rejoin_candidates();
+            candidates.retain(|peer| self.contacts.get(peer).is_none() && !self.refusals.contains_key(peer));
+            shuffle(&mut candidates, &mut self.rng);
+            if let Some(to) = candidates.pop() {
+                self.contacts.on_sent(to, false, now);
+                effects.push(Effect::Send { to, message: wire::neighbor_request() });
             }
         }
     }
@@ -315,6 +382,8 @@ impl State {
         for output in outputs {
             match output {
                 OutEvent::SendMessage(to, _) if to == self.me => addressed_self = true,
+                OutEvent::SendMessage(to, message)
+                    if self.refusals.contains_key(&to) && message == wire::neighbor_request() => {}
                 OutEvent::SendMessage(to, message) => {
                     self.contacts.on_sent(to, message.is_disconnect(), now);
                     effects.push(Effect::Send { to, message });
@@ -342,7 +411,9 @@ impl State {
     fn on_event(&mut self, event: proto::topic::Event<EndpointId>, cause: DownReason, now: Instant) -> Option<Event> {
         match event {
             proto::topic::Event::NeighborUp(peer) => {
-                self.rejoin.reset();
+                if self.neighbors.is_empty() {
+                    self.rejoin.reset();
+                }
                 self.contacts.on_neighbor(peer, now);
                 self.neighbors.insert(peer).then_some(Event::NeighborUp(peer))
             }
@@ -351,6 +422,8 @@ impl State {
                 self.former_neighbors.insert(0, peer);
                 self.former_neighbors.truncate(FORMER_NEIGHBORS_MAX);
                 self.rejoin_at = self.rejoin_at.max(now + self.limits.rejoin_min / 2);
+                self.heal.reset();
+                self.heal_at = now + self.heal.next(&mut self.rng);
                 self.contacts.on_stranger(&peer, now);
                 self.neighbors.remove(&peer).then_some(Event::NeighborDown { peer, reason: cause })
             }

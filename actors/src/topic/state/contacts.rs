@@ -20,6 +20,8 @@ pub(super) struct Contact {
     waiting: bool,
     said_goodbye: bool,
     parting_until: Option<Instant>,
+    /// Its stream has ended; only a word from it takes that back.
+    mute_until: Option<Instant>,
 }
 
 impl Contact {
@@ -31,6 +33,7 @@ impl Contact {
             waiting: false,
             said_goodbye: false,
             parting_until: None,
+            mute_until: None,
         }
     }
 
@@ -78,8 +81,15 @@ impl Contacts {
         contact.connection = contact.connection.max(connection);
         contact.waiting = false;
         contact.said_goodbye = is_goodbye;
+        contact.mute_until = None;
         if !is_goodbye {
             contact.parting_until = None;
+        }
+    }
+
+    pub(super) fn on_stream_ended(&mut self, peer: &EndpointId, until: Instant) {
+        if let Some(contact) = self.all.get_mut(peer) {
+            contact.mute_until.get_or_insert(until);
         }
     }
 
@@ -117,9 +127,10 @@ impl Contacts {
         }
     }
 
-    /// Contacts whose time to finish on their side has run out.
+    /// Contacts whose time to finish on their side, or to open another stream, has run out.
     pub(super) fn parted_by(&self, now: Instant) -> Vec<EndpointId> {
-        self.select(|_, contact| contact.parting_until.is_some_and(|until| until <= now))
+        let is_over = |until: Option<Instant>| until.is_some_and(|until| until <= now);
+        self.select(|_, contact| is_over(contact.parting_until) || is_over(contact.mute_until))
     }
 
     /// Strangers that nobody has talked with for `linger`.
