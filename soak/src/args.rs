@@ -55,6 +55,9 @@ pub(crate) struct Run {
     /// Quiet time before a settled sample is taken: iroh keeps the state of a remote for 60 s after its last connection
     #[arg(long, default_value = "65s", value_parser = duration)]
     pub rest: Duration,
+    /// Time after it within which the observer must have settled; then it is judged as it stands
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub settle: Duration,
     /// Stop the storm when the run is this old; the verdict is then unknown at best
     #[arg(long, default_value = "30m", value_parser = duration)]
     pub max_time: Duration,

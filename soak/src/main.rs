@@ -102,7 +102,7 @@ async fn storm(args: &Run, bin: PathBuf) -> Result<u8> {
         report::write_plan(directory, &plan)?;
     }
     let cluster = Cluster::new(bin, scratch.path().to_owned(), logs, format!("seed {seed}"), plan.nodes);
-    let times = Times { rest: args.rest, max: args.max_time };
+    let times = Times { rest: args.rest, settle: args.settle, max: args.max_time };
     let (evidence, samples) = tokio::select! {
         // First, so that a signal is not starved by a busy run. Losing the race drops the cluster and so kills it.
         biased;
@@ -140,6 +140,7 @@ fn reproduce(args: &Run, seed: u64) -> String {
     let mut line = format!("perennial-soak run {} --seed {seed}", args.scenario.name());
     line += &format!(" --events {} --nodes {} --probe-every {}", args.events, args.nodes, args.probe_every);
     line += &format!(" --warm-up {} --rest {}ms", args.warm_up.unwrap_or(args.nodes), args.rest.as_millis());
+    line += &format!(" --settle {}ms", args.settle.as_millis());
     if let Some(bin) = &args.bin {
         line += &format!(" --bin {}", bin.display());
     }

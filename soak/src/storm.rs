@@ -21,17 +21,13 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
 /// Looks at the observer while it settles are this far apart.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The observer's ledger is given this long to reach zero orphans in one look.
-const LEDGER_SETTLE: Duration = Duration::from_secs(60);
-
-/// After the rest the observer is settled within this long, or is judged as it stands.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// How long a run may take and rest.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
     /// Quiet time before a settled sample is taken.
     pub rest: Duration,
+    /// Time after it within which the observer must have settled; then it is judged as it stands.
+    pub settle: Duration,
     /// The storm stops when the run is this old.
     pub max: Duration,
 }
@@ -133,11 +129,11 @@ impl Storm<'_> {
         self.say(&format!("settling, at least {} s", self.times.rest.as_secs()));
         self.cluster.heal().await;
         tokio::time::sleep(self.times.rest).await;
-        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        let deadline = Instant::now() + self.times.settle;
         let mut last = None;
         let mut calm_looks = 0;
         while calm_looks < 2 && Instant::now() < deadline {
-            last = self.sample(phase, LEDGER_SETTLE).await;
+            last = self.sample(phase, self.times.settle).await;
             calm_looks = if last.as_ref().is_some_and(|sample| self.is_calm(sample)) { calm_looks + 1 } else { 0 };
             tokio::time::sleep(LOOK_INTERVAL).await;
         }

@@ -55,7 +55,8 @@ impl View {
                 }
             }
             Some("lagged") => self.lagged += json["n"].as_u64().unwrap_or(1),
-            Some("closed") => self.neighbors.clear(),
+            // A restarted topic finds its neighbours anew.
+            Some("closed" | "restarted") => self.neighbors.clear(),
             Some(_) | None => {}
         }
     }
