@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     plan::{Plan, Scenario},
-    samples::Sample,
+    samples::{Ledger, Sample},
 };
 
 /// Connections the settled observer may hold beyond one per neighbour: remotes it has not parted from yet.
@@ -216,8 +216,11 @@ fn delivery(evidence: &Evidence) -> Check {
 
 fn orphans(evidence: &Evidence) -> Check {
     let Some(after) = &evidence.after else { return missing("orphans", evidence) };
-    let detail = format!("{} after settling", after.ledger.orphans);
-    if after.ledger.orphans == 0 { pass("orphans", detail) } else { fail("orphans", detail) }
+    let Ledger { orphans, orphan_kinds, .. } = &after.ledger;
+    if *orphans == 0 && orphan_kinds.is_empty() {
+        return pass("orphans", "0 of every kind after settling".into());
+    }
+    fail("orphans", format!("{orphans} after settling: {orphan_kinds}"))
 }
 
 fn connections(evidence: &Evidence) -> Check {
@@ -302,7 +305,7 @@ fn not_judged(name: &'static str, detail: String) -> Check {
 mod tests {
     use super::*;
     use crate::plan::Shape;
-    use crate::samples::{Ledger, Phase, Status};
+    use crate::samples::{Phase, Status};
 
     #[test]
     fn a_run_that_never_began_is_unknown() {
@@ -456,7 +459,12 @@ mod tests {
                 rss_bytes: Some(16_000_000),
                 open_fds: Some(14),
             },
-            ledger: Ledger { orphans: 0, connections_spawned: spawned, connections_finished: spawned - 5 },
+            ledger: Ledger {
+                orphans: 0,
+                orphan_kinds: String::new(),
+                connections_spawned: spawned,
+                connections_finished: spawned - 5,
+            },
         };
         let probe = |number| Probe {
             number,

@@ -68,7 +68,9 @@ fn observer(evidence: &Evidence) -> String {
     table.load_preset(NOTHING).set_header(["observer", "before", "after", "change"]);
     let status = |sample: &Option<Sample>| sample.as_ref().map(|sample| sample.status);
     let (before, after) = (status(&evidence.before), status(&evidence.after));
-    let ledger = |sample: &Option<Sample>| sample.as_ref().map(|sample| sample.ledger);
+    let ledger = |sample: &Option<Sample>| {
+        sample.as_ref().map(|Sample { ledger, .. }| (ledger.connections_alive() as i64, ledger.orphans))
+    };
     let (ledger_before, ledger_after) = (ledger(&evidence.before), ledger(&evidence.after));
     let mut row = |name: &str, before: Option<i64>, after: Option<i64>| {
         let cell = |figure: Option<i64>| figure.map_or("unknown".into(), |figure| figure.to_string());
@@ -89,9 +91,10 @@ fn observer(evidence: &Evidence) -> String {
         let read = |status: Option<Status>| status.and_then(figure).map(|figure| figure as i64);
         row(name, read(before), read(after));
     }
-    let alive = |ledger: Option<samples::Ledger>| ledger.map(|ledger| ledger.connections_alive() as i64);
+    let alive = |ledger: Option<(i64, i64)>| ledger.map(|(alive, _)| alive);
     row("connections, spawned - finished", alive(ledger_before), alive(ledger_after));
-    row("orphans", ledger_before.map(|ledger| ledger.orphans), ledger_after.map(|ledger| ledger.orphans));
+    let orphans = |ledger: Option<(i64, i64)>| ledger.map(|(_, orphans)| orphans);
+    row("orphans", orphans(ledger_before), orphans(ledger_after));
     for column in 1..=3 {
         let column = table.column_mut(column).expect("the table has four columns");
         column.set_cell_alignment(CellAlignment::Right);

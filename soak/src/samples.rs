@@ -56,10 +56,12 @@ pub(crate) struct Status {
 }
 
 /// The figures of `perennial ledger --json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Ledger {
     /// Tasks without an owner, over all kinds.
     pub orphans: i64,
+    /// The kinds that have any, with their number, in words: `topic 1, dial 2`.
+    pub orphan_kinds: String,
     /// Connection loops ever started.
     pub connections_spawned: u64,
     /// Connection loops that have ended.
@@ -95,8 +97,14 @@ pub(crate) fn ledger(json: &Value) -> Result<Ledger, String> {
         .iter()
         .find(|kind| kind["kind"] == "connection")
         .ok_or("the ledger has no line for the kind connection")?;
+    let orphan_kinds: Vec<String> = kinds
+        .iter()
+        .filter(|kind| kind["orphans"] != 0)
+        .map(|kind| format!("{} {}", kind["kind"].as_str().unwrap_or("unnamed"), kind["orphans"]))
+        .collect();
     Ok(Ledger {
         orphans,
+        orphan_kinds: orphan_kinds.join(", "),
         connections_spawned: required(connection, "spawned")?,
         connections_finished: required(connection, "finished")?,
     })
@@ -175,11 +183,11 @@ mod tests {
     #[test]
     fn samples_become_csv_with_empty_cells_for_the_unknown() {
         let json = json!({"orphans": -1, "kinds": [
-            {"kind": "peer", "spawned": 9, "finished": 9},
-            {"kind": "connection", "spawned": 20, "finished": 15}
+            {"kind": "peer", "spawned": 9, "finished": 9, "orphans": -1},
+            {"kind": "connection", "spawned": 20, "finished": 15, "orphans": 0}
         ]});
         let ledger = ledger(&json).unwrap();
-        assert_eq!(ledger.connections_alive(), 5);
+        assert_eq!((ledger.connections_alive(), ledger.orphan_kinds.as_str()), (5, "peer -1"));
         let sample =
             Sample { at_s: 1.25, phase: Phase::Storm, events: 3, status: status(&status_json()).unwrap(), ledger };
         let csv = csv(&[sample]);

@@ -209,7 +209,7 @@ impl Fake {
             Some("ledger") => {
                 let leaked = leaked("leak-connections", 1);
                 let finished = self.ups - connections - leaked.min(self.ups - connections);
-                let line = json!({"kind": "connection", "spawned": self.ups, "finished": finished});
+                let line = json!({"kind": "connection", "spawned": self.ups, "finished": finished, "orphans": 0});
                 json!({"v": 1, "orphans": 0, "kinds": [line]}).to_string()
             }
             Some("peer") => {
