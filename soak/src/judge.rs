@@ -59,6 +59,8 @@ pub(crate) struct Evidence {
     pub connections_peak: u64,
     /// Seconds from the last event to the settled state.
     pub settle_s: Option<f64>,
+    /// Milliseconds each judged event took, from the order to leave or die to the first neighbour after the return.
+    pub event_ms: Vec<u64>,
     /// Events that subscribers said they lost, over all nodes.
     pub lagged: u64,
     /// What the nodes did wrong where anyone could see it: died uncommanded, never became ready, refused a command.
@@ -82,6 +84,7 @@ impl Evidence {
             after: None,
             connections_peak: 0,
             settle_s: None,
+            event_ms: Vec::new(),
             lagged: 0,
             faults: Vec::new(),
             gaps: Vec::new(),
@@ -487,6 +490,7 @@ mod tests {
             after: Some(sample(Phase::After, 400)),
             connections_peak: 9,
             settle_s: Some(6.0),
+            event_ms: Vec::new(),
             lagged: 0,
             faults: Vec::new(),
             gaps: Vec::new(),

@@ -52,6 +52,12 @@ pub(crate) fn text(report: &Report<'_>) -> String {
     for fault in evidence.faults.iter().skip(1) {
         out += &format!("also: {fault}\n");
     }
+    let mut event_ms = evidence.event_ms.clone();
+    event_ms.sort_unstable();
+    if let Some(slowest_ms) = event_ms.last() {
+        let median_ms = event_ms[event_ms.len() / 2];
+        out += &format!("\na node was back with a neighbour after {median_ms} ms (median), {slowest_ms} ms (slowest)");
+    }
     if let Some(settle_s) = evidence.settle_s {
         out += &format!("\nsettled within {settle_s:.0} s of the last event, quiet time included\n");
     }

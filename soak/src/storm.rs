@@ -92,16 +92,17 @@ impl Storm<'_> {
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), String> {
+        let begun = Instant::now();
         match *step {
             Step::Rotate { node, via, away_ms } => {
                 let touching = self.cluster.observer_sees(node);
                 self.cluster.rotate(node, via, Duration::from_millis(away_ms)).await?;
-                self.on_event(touching);
+                self.on_event(touching, begun.elapsed());
             }
             Step::Kill { node, via, away_ms, identity } => {
                 let touching = self.cluster.observer_sees(node);
                 self.cluster.kill(node, via, Duration::from_millis(away_ms), identity).await?;
-                self.on_event(touching);
+                self.on_event(touching, begun.elapsed());
             }
             Step::Probe { number, from } => {
                 self.progress.set_message(format!("probe {number}: waiting for a whole mesh"));
@@ -115,12 +116,13 @@ impl Storm<'_> {
         }
     }
 
-    fn on_event(&mut self, touching: bool) {
+    fn on_event(&mut self, touching: bool, took: Duration) {
         if self.evidence.before.is_none() {
             return; // The warm-up's events come before the first judged sample and are not counted.
         }
         self.evidence.events_done += 1;
         self.evidence.events_touching += usize::from(touching);
+        self.evidence.event_ms.push(took.as_millis() as u64);
         self.progress.inc(1);
     }
 
