@@ -184,7 +184,7 @@ pub(crate) struct DemoArgs {
 #[derive(Debug, Args)]
 pub(crate) struct IdArgs {
     /// The key file to read.
-    #[arg(long, value_name = "FILE", conflicts_with = "control")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) ask: AskArgs,
@@ -211,7 +211,7 @@ pub(crate) enum KeyVerb {
 #[derive(Debug, Args)]
 pub(crate) struct TicketArgs {
     /// Make the ticket from this key file, without a running node.
-    #[arg(long, value_name = "FILE", requires = "addr", conflicts_with = "control")]
+    #[arg(long, value_name = "FILE", requires = "addr")]
     pub(crate) key_file: Option<PathBuf>,
     /// An address the node will be reachable at. May be repeated.
     #[arg(long, value_name = "IP:PORT", requires = "key_file")]

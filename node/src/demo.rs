@@ -40,7 +40,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<Exit, Failure> {
     let mut signals = Signals::catch()?;
     let seed = args.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     let view = View::new();
-    view.title(&format!("{} nodes, {} kills, seed {seed}", args.nodes, args.kills));
+    view.title(&format!("{} nodes, {}, seed {seed}", args.nodes, kills(args.kills)));
     let shown = tokio::select! {
         shown = Demo::start(&args, seed, &view) => shown,
         signal = signals.next() => {
@@ -79,10 +79,10 @@ impl<'a> Demo<'a> {
         }
         shown?;
         view.summary(&format!(
-            "{} messages, {} deliveries, {} kills, 0 lost, 0 orphans, {:.1} s",
+            "{} messages, {} deliveries, {}, 0 lost, 0 orphans, {:.1} s",
             demo.published,
             demo.delivered,
-            args.kills,
+            kills(args.kills),
             begun.elapsed().as_secs_f64()
         ));
         Ok(())
@@ -132,6 +132,7 @@ impl<'a> Demo<'a> {
         let others: Vec<usize> = (0..count).filter(|number| Some(*number) != first).collect();
         let missing = PUBLISHERS.min(count) - publishers.len();
         publishers.extend(others.sample(&mut self.rng, missing));
+        publishers.sort_unstable();
         let total = publishers.len() * MESSAGES_PER_PUBLISHER;
         let step = self.view.step(&format!("publishing {total} messages"));
         for sequence in 1..=MESSAGES_PER_PUBLISHER {
@@ -200,6 +201,10 @@ fn show_ledgers(ledgers: &[(String, LedgerView)]) -> Result<(), Failure> {
         client::print(&format!("\n{title}\n{}", tables::ledger(ledger)))?;
     }
     client::print("").map(|_| ())
+}
+
+fn kills(count: u8) -> String {
+    if count == 1 { "1 kill".into() } else { format!("{count} kills") }
 }
 
 /// `nodes 1, 3 and 4`.

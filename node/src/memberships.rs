@@ -26,6 +26,7 @@ pub(crate) struct Memberships {
     pipe: watch::Sender<Option<PipeTarget>>,
     /// The topic the pipe publishes to, joined at this moment or not.
     pipe_topic: Option<TopicId>,
+    printing: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +63,12 @@ pub(crate) enum Joined {
 impl Memberships {
     pub(crate) fn new(mesh: Mesh, tasks: Tasks, output: Output, pipe_topic: Option<TopicId>) -> Self {
         let (pipe, _) = watch::channel(None);
-        Self { mesh, tasks, output, table: Arc::default(), pipe, pipe_topic }
+        Self { mesh, tasks, output, table: Arc::default(), pipe, pipe_topic, printing: CancellationToken::new() }
+    }
+
+    /// Lets the printers begin. Until then events wait, so that `ready` is the first line of every node.
+    pub(crate) fn start_printing(&self) {
+        self.printing.cancel();
     }
 
     /// The pipe's target, as it changes.
@@ -146,6 +152,10 @@ struct Printer {
 
 impl Printer {
     async fn run(mut self) {
+        tokio::select! {
+            () = self.leave.cancelled() => return self.on_left().await,
+            () = self.memberships.printing.cancelled() => {}
+        }
         loop {
             tokio::select! {
                 biased; // Leaving first: a busy topic must not put it off.

@@ -62,6 +62,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
     }
     say_ready(&args, &node, identity.source, &control_path);
     output.line(&ready(&node, &control_path)).await;
+    node.memberships.start_printing();
     let cause = wait(&node, &mut signals, endings).await;
     finish(&node, &output, &mut signals, cause, socket_file).await
 }
@@ -156,8 +157,14 @@ fn say_ready(args: &UpArgs, node: &Node, source: Source, control_path: &Path) {
     say(format_args!("listening {}", addrs.join(", ")));
     say(format_args!("control   {}", control_path.display()));
     say(format_args!("ticket    {ticket}"));
-    let topic = args.topic.first().map_or_else(|| "NAME".to_owned(), ToString::to_string);
+    let topic = args.topic.first().map_or_else(|| "NAME".to_owned(), |topic| shell_quoted(&topic.to_string()));
     say(format_args!("join from another shell with\n  perennial up --join {ticket} --topic {topic}"));
+}
+
+/// As a shell takes it back.
+fn shell_quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// Why the node ends.
@@ -247,4 +254,31 @@ fn verdict(cause: &Cause, report: &DrainReport, output_written: bool) -> Result<
     }
     tracing::info!(took = ?report.took, "drained");
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_is_shown_survives_a_shell() {
+        assert_eq!(shell_quoted("chat-2"), "chat-2");
+        assert_eq!(shell_quoted("two words"), "'two words'");
+        assert_eq!(shell_quoted("it's"), r"'it'\''s'");
+    }
+
+    #[test]
+    fn the_cause_decides_the_exit_code_before_the_drain_does() {
+        let report = |clean, stragglers| DrainReport { clean, stragglers, took: Duration::ZERO };
+        let code =
+            |cause, report, written| verdict(&cause, &report, written).unwrap_or_else(|failure: Failure| failure.exit);
+        let asked = || Cause::Own(Ending::Asked);
+        assert_eq!(code(asked(), report(true, 0), true), Exit::Ok);
+        assert_eq!(code(Cause::Signal(EndSignal::Terminate), report(true, 0), true), Exit::Ok);
+        assert_eq!(code(asked(), report(false, 3), true), Exit::Failed);
+        assert_eq!(code(asked(), report(true, 0), false), Exit::Io);
+        assert_eq!(code(Cause::Own(Ending::OutputGone("x".into())), report(false, 1), false), Exit::Io);
+        assert_eq!(code(Cause::Mesh(Ended::GaveUp("x".into())), report(true, 0), true), Exit::Failed);
+        assert_eq!(code(Cause::Panicked("pipe"), report(true, 0), true), Exit::Failed);
+    }
 }

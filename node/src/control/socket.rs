@@ -33,8 +33,10 @@ pub(crate) fn default_path(short_id: &str) -> Result<PathBuf, Failure> {
 }
 
 fn default_directory() -> Result<PathBuf, Failure> {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty()) {
-        Some(directory) => Ok(Path::new(&directory).join("perennial")),
+    // Some sessions name a runtime directory that nobody has created; they get the same as those that name none.
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|directory| directory.is_dir());
+    match runtime {
+        Some(directory) => Ok(directory.join("perennial")),
         None => {
             let uid = own_uid().map_err(|error| Failure::io("find the own user id in /proc/self", &error))?;
             Ok(PathBuf::from(format!("/tmp/perennial-{uid}")))

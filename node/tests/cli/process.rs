@@ -1,11 +1,10 @@
 //! Real processes for the tests: started, read line by line with deadlines, and killed when dropped.
 
 use std::{
-    collections::VecDeque,
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    sync::mpsc::{Receiver, sync_channel},
     thread,
     time::{Duration, Instant},
 };
@@ -62,7 +61,8 @@ impl Up {
     /// Starts `perennial up --json` with `args` and waits until it is ready.
     pub(crate) fn json(directory: &Path, args: &[&str]) -> Self {
         let mut up = Self::start(directory, &[&["--json"], args].concat());
-        up.ready = up.event("ready", |_| true);
+        up.ready = serde_json::from_str(&up.line()).expect("a JSON object");
+        assert_eq!(up.ready["event"], "ready", "ready is the first line: {}", up.ready);
         up
     }
 
@@ -197,8 +197,8 @@ impl Drop for Up {
 
 /// The lines of one stream, read by a thread of its own. Bytes that are no UTF-8 are replaced.
 struct Lines {
+    /// `None` once closed.
     lines: Option<Receiver<String>>,
-    kept: VecDeque<String>,
 }
 
 impl Lines {
@@ -216,17 +216,11 @@ impl Lines {
                 }
             }
         });
-        Self { lines: Some(lines), kept: VecDeque::new() }
+        Self { lines: Some(lines) }
     }
 
     fn next(&mut self, deadline: Instant) -> Option<String> {
-        if let Some(line) = self.kept.pop_front() {
-            return Some(line);
-        }
-        match self.lines.as_ref()?.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => Some(line),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.lines.as_ref()?.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
     }
 
     fn close(&mut self) {

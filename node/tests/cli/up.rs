@@ -1,10 +1,10 @@
 //! `perennial up`: what it prints, what it publishes, how it ends.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 
 use serde_json::Value;
 
-use crate::process::{Up, run_expecting, text};
+use crate::process::{Up, eventually, perennial, run_expecting, text};
 
 #[test]
 fn ready_is_one_line_with_everything_others_need() {
@@ -185,4 +185,43 @@ fn every_topic_says_that_it_is_closed() {
         .collect();
     closed.sort();
     assert_eq!(closed, ["a ended", "b ended"]);
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_the_drain() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = Up::json(dir.path(), &["--topic", "chat"]);
+    let mut two = Up::json(dir.path(), &["--topic", "chat", "--join", &one.ticket()]);
+    two.event("neighbor_up", |_| true);
+    // A neighbour that does not answer makes the farewell last for seconds.
+    one.signal("STOP");
+    two.signal("TERM");
+    two.told("SIGTERM: draining");
+    two.signal("TERM");
+    two.told("not waiting");
+    two.wait_expecting(143);
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_cannot_hold_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut one = Up::json(dir.path(), &["--topic", "chat", "--pipe"]);
+    let control = dir.path().join("two.sock");
+    let control = control.to_str().unwrap();
+    let mut two = perennial(dir.path())
+        .args(["up", "--json", "--topic", "chat", "--join", &one.ticket(), "--control", control])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    one.event("neighbor_up", |_| true);
+    // A pipe holds 64 KiB and the node's queue 256 lines; this is more than both.
+    for number in 0..2000 {
+        one.say(format!("{number} {}", "x".repeat(1000)));
+    }
+    run_expecting(dir.path(), 0, &["status", "--control", control]);
+    run_expecting(dir.path(), 0, &["leave", "chat", "--control", control]);
+    run_expecting(dir.path(), 0, &["stop", "--control", control]);
+    eventually("it ends although its stdout is full", || two.try_wait().unwrap().is_some());
+    assert_eq!(two.wait().unwrap().code(), Some(74));
 }
