@@ -91,16 +91,10 @@ impl Memberships {
         table.joins += 1;
         if self.pipe_topic == Some(topic.id) {
             let generation = table.joins;
-            self.pipe.send_replace(Some(PipeTarget { publisher: publisher.clone(), generation, expects_neighbors }));
+            self.pipe.send_replace(Some(PipeTarget { publisher, generation, expects_neighbors }));
         }
         let leave = CancellationToken::new();
-        let printer = Printer {
-            memberships: self.clone(),
-            topic: topic.clone(),
-            events,
-            _publisher: publisher,
-            leave: leave.clone(),
-        };
+        let printer = Printer { memberships: self.clone(), topic: topic.clone(), events, leave: leave.clone() };
         let printer = self.tasks.spawn(Kind::Service, "printer", printer.run());
         table.joined.insert(topic.id, Membership { topic, leave, printer });
         Ok(Joined::Now)
@@ -144,9 +138,8 @@ impl Memberships {
 struct Printer {
     memberships: Memberships,
     topic: TopicName,
+    /// Keeps the topic joined, too.
     events: Events,
-    /// Keeps the topic joined while nobody else publishes.
-    _publisher: Publisher,
     leave: CancellationToken,
 }
 
@@ -172,10 +165,10 @@ impl Printer {
         }
     }
 
-    /// The topic's handles go before its last line, so that whoever reads `closed` may join again.
+    /// The events go before the last line, so that whoever reads `closed` may join again.
     async fn on_left(self) {
-        let Self { memberships, topic, events, _publisher: publisher, .. } = self;
-        drop((events, publisher));
+        let Self { memberships, topic, events, .. } = self;
+        drop(events);
         let line = Line::Closed { topic: (&topic).into(), reason: "left" };
         // Bounded, because `leave` waits for this task and output may be blocked.
         let _ = tokio::time::timeout(crate::up::OUTPUT_FLUSH_TIMEOUT, memberships.output.line(&line)).await;

@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use perennial::{
-    Kind, Ledger, LedgerReport,
-    ledger::{KindReport, Owned},
-};
+use perennial::{Kind, Ledger, LedgerReport, ledger::Owned};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -86,12 +83,11 @@ impl Tasks {
         owned
     }
 
-    /// The mesh's report with this table's tasks added to what is owned.
+    /// The mesh's report, with this table's word for the kinds that are not the mesh's: it takes those on trust.
     pub(crate) fn add_to(&self, mut report: LedgerReport) -> LedgerReport {
         let owned = self.owned();
-        for line in &mut report.kinds {
-            let KindReport { kind, owned: sum, .. } = line;
-            *sum += owned.get(*kind);
+        for line in report.kinds.iter_mut().filter(|line| !line.kind.is_of_mesh()) {
+            line.owned = owned.get(line.kind);
         }
         report
     }

@@ -168,6 +168,10 @@ impl Up {
         assert!(sent.expect("sh is there").success());
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_some()
+    }
+
     /// Waits for its end; what was left on stdout, and the exit status.
     pub(crate) fn wait(mut self) -> (ExitStatus, Vec<String>) {
         let deadline = Instant::now() + DEADLINE;

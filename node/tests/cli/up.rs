@@ -154,10 +154,13 @@ fn a_closed_stdout_ends_the_node_with_74() {
     two.say("hello");
     one.message("hello");
     one.close_stdout();
-    // The first line finds the reader thread of this test, which only then notices; the second finds nobody.
-    two.say("are you");
-    two.say("listening");
-    two.say("at all");
+    // The first line still finds the reader of this test, which only then goes away; a later one finds nobody.
+    let mut lines = 0;
+    eventually("a node that cannot print ends", || {
+        lines += 1;
+        two.say(format!("are you listening? {lines}"));
+        one.has_ended()
+    });
     one.told("standard output is gone");
     assert_eq!(one.wait().0.code(), Some(74));
     two.event("neighbor_down", |event| event["reason"] == "left");
