@@ -1,2 +1,74 @@
-//! stub
-fn main() {}
+//! `perennial`, the node as a program. This file only picks the verb; each lives in the file named after it.
+
+mod cli;
+mod client;
+mod control;
+mod demo;
+mod exit;
+#[cfg(feature = "count-heap")]
+mod heap;
+mod identity;
+mod line_reader;
+mod lines;
+mod memberships;
+mod names;
+mod node;
+mod output;
+mod pipe;
+mod signals;
+mod tables;
+mod tasks;
+mod telemetry;
+mod up;
+mod vitals;
+
+use std::future::Future;
+
+use clap::{CommandFactory, Parser};
+
+use crate::{
+    cli::{Cli, Verb},
+    exit::{Exit, Failure},
+};
+
+fn main() {
+    let cli = Cli::parse();
+    let ended = telemetry::install(&cli.log).and_then(|()| run(cli.verb));
+    let exit = ended.unwrap_or_else(|failure| {
+        output::say(format_args!("error: {failure}"));
+        failure.exit
+    });
+    // Ends the thread that is blocked reading standard input as well; a return would wait for it.
+    std::process::exit(exit as i32);
+}
+
+fn run(verb: Verb) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Up(args) => block_on(up::run(args)),
+        Verb::Status(args) => client::status(&args),
+        Verb::Peers(args) => client::peers(&args),
+        Verb::Ledger(args) => client::ledger(&args),
+        Verb::Join(args) => client::join(&args),
+        Verb::Leave(args) => client::leave(&args),
+        Verb::Stop(args) => client::stop(&args),
+        Verb::Demo(args) => block_on(demo::run(args)),
+        Verb::Id(args) => client::id(&args),
+        Verb::Key(verb) => client::key(&verb),
+        Verb::Ticket(args) => client::ticket(&args),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "perennial", &mut script);
+            client::print(String::from_utf8_lossy(&script).trim_end())
+        }
+    }
+}
+
+fn block_on(future: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("start the runtime", &error))?;
+    let ended = runtime.block_on(future);
+    runtime.shutdown_background();
+    ended
+}

@@ -1,0 +1,248 @@
+//! The command line: every verb, flag and help text. What they do is in the file named after the verb. [pure]
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::names::{self, PeerName, RelayName, TopicName};
+
+/// The control socket's environment variable, for the node and for those who ask it.
+pub(crate) const CONTROL_VARIABLE: &str = "PERENNIAL_CONTROL";
+
+const EXAMPLES: &str = "\
+Examples:
+  perennial demo                                      see a mesh form, lose a node and heal
+  perennial up --topic chat --pipe                    type to everybody on the topic `chat`
+  perennial up --join TICKET --topic chat --pipe      meet the node that printed TICKET
+  perennial status                                    ask the running node how it is
+
+Exit codes:
+    0  done; a node that was asked to end has drained
+    1  a check failed: orphans, a lost message, a node that gave up or had to abort tasks while draining
+    2  usage
+   69  no node is running
+   74  reading or writing failed, or standard output was closed
+   75  not at this moment: the socket is taken, or the node is full or shutting down
+   77  a key, socket or directory that others could use
+   78  a setting that cannot be: contradicting limits, a key that is none
+  130, 143  a second SIGINT or SIGTERM while draining";
+
+/// A gossip-mesh node that speaks iroh-gossip and accounts for every task it starts.
+#[derive(Debug, Parser)]
+#[command(name = "perennial", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What is logged to stderr, as tracing directives such as `debug` or `perennial=trace,iroh=info`.
+    #[arg(long, global = true, env = "PERENNIAL_LOG", value_name = "FILTER", default_value = "warn,perennial=info")]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a node until SIGINT, SIGTERM or `perennial stop`.
+    Up(UpArgs),
+    /// Show how the running node is.
+    Status(AskArgs),
+    /// Show every remote the running node has to do with, and its connections.
+    Peers(AskArgs),
+    /// Hold every task ever started against what should be alive; exit 1 while the two differ.
+    Ledger(LedgerArgs),
+    /// Join a topic on the running node.
+    Join(JoinArgs),
+    /// Leave a topic on the running node.
+    Leave(LeaveArgs),
+    /// Ask the running node to drain and end.
+    Stop(AskArgs),
+    /// Start real nodes on loopback, kill some, and check that nothing is lost or left behind.
+    Demo(DemoArgs),
+    /// Print an id: of a key file, of IROH_SECRET, or of the running node.
+    Id(IdArgs),
+    /// Create a key file, or show what is in one.
+    #[command(subcommand)]
+    Key(KeyVerb),
+    /// Print a ticket others can join with: of the running node, or made from a key file and addresses.
+    Ticket(TicketArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell to complete for.
+        shell: clap_complete::Shell,
+    },
+}
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  perennial up --topic chat --pipe
+  perennial up --topic chat --join TICKET --pipe --json
+  perennial up --listen 0.0.0.0:4433 --key-file ~/.perennial-key --topic chat
+
+Data goes to stdout, words to stderr. Without --json and --pipe nothing is printed to stdout.
+With --pipe each line of stdin is one message to the first --topic, and received messages are
+lines of stdout; with --json every event is one JSON object per line. The end of stdin does
+not end the node.
+
+The first SIGINT or SIGTERM drains: farewells, flush, at most 10 s, exit 0 (1 if tasks had to
+be aborted). The second one ends the node at once with 130 or 143.";
+
+/// Options of `up`.
+#[derive(Debug, Args)]
+#[command(after_help = UP_EXAMPLES)]
+pub(crate) struct UpArgs {
+    /// UDP address to listen on: IP:PORT, or an IP for a free port. May be repeated [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDR", value_parser = names::listen_addr)]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// A node to meet: a ticket, or ID@IP:PORT[,IP:PORT]. May be repeated.
+    #[arg(long, value_name = "TICKET|ID@IP:PORT", requires = "topic")]
+    pub(crate) join: Vec<PeerName>,
+    /// A topic to join: a name, or the 64 hex digits of any iroh-gossip topic. May be repeated.
+    #[arg(long, value_name = "NAME|64-HEX")]
+    pub(crate) topic: Vec<TopicName>,
+    /// The file with this node's key; created, readable by you only, where it is missing. Without it, and without
+    /// IROH_SECRET, the identity is forgotten at the end.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Publish each line of stdin to the first topic, and print received messages to stdout.
+    #[arg(long, requires = "topic")]
+    pub(crate) pipe: bool,
+    /// Print every event as one JSON object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The control socket to create [default: in $XDG_RUNTIME_DIR/perennial or /tmp/perennial-UID]
+    #[arg(long, value_name = "PATH", env = CONTROL_VARIABLE)]
+    pub(crate) control: Option<PathBuf>,
+    /// Relays to be reachable through: default, disabled, or a URL.
+    #[arg(long, value_name = "default|disabled|URL", default_value = "disabled")]
+    pub(crate) relay: RelayName,
+    /// Ask the router for a port (UPnP, PCP, NAT-PMP).
+    #[arg(long)]
+    pub(crate) port_mapping: bool,
+    /// QUIC connections at one time, in both directions, half-open ones included [default: 128]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: Option<u32>,
+    /// End when stdin is closed, so that the node does not outlive the process that holds the other end.
+    #[arg(long, hide = true, requires = "pipe")]
+    pub(crate) until_stdin_closes: bool,
+}
+
+/// Options of the verbs that ask a running node.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AskArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The control socket of the node [default: of the only one running]
+    #[arg(long, value_name = "PATH", env = CONTROL_VARIABLE)]
+    pub(crate) control: Option<PathBuf>,
+}
+
+/// Options of `ledger`.
+#[derive(Debug, Args)]
+pub(crate) struct LedgerArgs {
+    /// How long orphans may take to disappear, such as 5s or 500ms. A task that ends is one for a moment.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = names::duration)]
+    pub(crate) settle: Duration,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+/// Options of `join`.
+#[derive(Debug, Args)]
+pub(crate) struct JoinArgs {
+    /// A name, or the 64 hex digits of any iroh-gossip topic.
+    pub(crate) topic: TopicName,
+    /// A node to meet: a ticket, or ID@IP:PORT[,IP:PORT]. May be repeated.
+    #[arg(long, value_name = "TICKET|ID@IP:PORT")]
+    pub(crate) peer: Vec<PeerName>,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+/// Options of `leave`.
+#[derive(Debug, Args)]
+pub(crate) struct LeaveArgs {
+    /// A name, or 64 hex digits.
+    pub(crate) topic: TopicName,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Nodes to start, from 2 to 50.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(2..=50))]
+    pub(crate) nodes: u8,
+    /// Nodes to kill with SIGKILL and bring back, one after the other.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) kills: u8,
+    /// Chooses the victims. The same seed chooses the same ones [default: a random one, printed]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+}
+
+/// Options of `id`.
+#[derive(Debug, Args)]
+pub(crate) struct IdArgs {
+    /// The key file to read.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyVerb {
+    /// Create a key file, readable by you only, and print its id. An existing file is not overwritten.
+    Generate {
+        /// The file to create.
+        file: PathBuf,
+    },
+    /// Print the id of a key file.
+    Show {
+        /// The file to read.
+        file: PathBuf,
+        /// Print the secret key itself, fit for IROH_SECRET.
+        #[arg(long)]
+        secret: bool,
+    },
+}
+
+/// Options of `ticket`.
+#[derive(Debug, Args)]
+pub(crate) struct TicketArgs {
+    /// Make the ticket from this key file, without a running node.
+    #[arg(long, value_name = "FILE", requires = "addr")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// An address the node will be reachable at. May be repeated.
+    #[arg(long, value_name = "IP:PORT", requires = "key_file")]
+    pub(crate) addr: Vec<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn join_and_pipe_need_a_topic() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        let id = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6";
+        assert!(parse("perennial up").is_ok());
+        for line in [format!("perennial up --join {id}"), "perennial up --pipe".into()] {
+            let error = parse(&line).unwrap_err();
+            assert!(error.to_string().contains("--topic"), "{error}");
+        }
+        assert!(parse(&format!("perennial up --join {id} --topic chat --pipe --json")).is_ok());
+        assert!(parse("perennial ledger --settle soon").is_err());
+        assert!(parse("perennial demo --nodes 1").is_err());
+        assert!(parse("perennial up --max-connections 0").is_err());
+    }
+}

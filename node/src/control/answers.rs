@@ -1,0 +1,173 @@
+//! The node's answers: asks the mesh and the program's own tables, and puts what they say into plain values.
+
+use perennial::{
+    Census, JoinError, LedgerReport, MeshGone,
+    census::{ConnectionCensus, PeerCensus, Side},
+};
+
+use crate::{
+    control::protocol::{
+        ConnectionView, KindView, LedgerView, PeerView, Peers, Status, Stopping, TicketView, TopicChanged, TopicView,
+    },
+    exit::{Exit, Failure},
+    lines::VERSION,
+    memberships::Joined,
+    names::{PeerName, TopicName, topic_hex},
+    node::{Ending, Node},
+    vitals,
+};
+
+pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
+    let census = node.mesh.census().await.map_err(gone)?;
+    let names = node.memberships.names().await;
+    let vitals = vitals::look();
+    let orphans = node.tasks.add_to(census.ledger.clone()).orphans();
+    let topics = census
+        .topics
+        .iter()
+        .map(|topic| TopicView {
+            topic: topic_hex(topic.topic),
+            name: names.get(&topic.topic).and_then(|topic| topic.name.clone()),
+            neighbors: topic.neighbors.iter().map(ToString::to_string).collect(),
+            contacts: topic.contacts,
+            queued_frames: topic.queued_frames,
+            restarts: topic.restarts,
+        })
+        .collect();
+    Ok(Status {
+        v: VERSION,
+        id: census.id.to_string(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        uptime_s: seconds(census.uptime),
+        listen: census.listen.iter().map(ToString::to_string).collect(),
+        topics,
+        neighbors: census.neighbors(),
+        connections: census.connections,
+        connections_high_water: census.connections_high_water,
+        half_open: census.half_open,
+        connection_cap: census.connection_cap,
+        addresses: census.addresses,
+        orphans,
+        rss_bytes: vitals.rss_bytes,
+        heap_bytes: vitals.heap_bytes,
+        open_fds: vitals.open_fds,
+        alive_tasks: vitals.alive_tasks,
+        counts: census
+            .counts
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| (reason.name().to_owned(), count))
+            .collect(),
+    })
+}
+
+pub(crate) async fn peers(node: &Node) -> Result<Peers, Failure> {
+    let census = node.mesh.census().await.map_err(gone)?;
+    let peers = census.peers.iter().map(|peer| peer_view(peer, &census)).collect();
+    Ok(Peers { v: VERSION, peers })
+}
+
+fn peer_view(peer: &PeerCensus, census: &Census) -> PeerView {
+    let neighbor_in =
+        census.topics.iter().filter(|topic| topic.neighbors.contains(&peer.id)).map(|topic| topic_hex(topic.topic));
+    PeerView {
+        id: peer.id.to_string(),
+        dialing: peer.dialing,
+        neighbor_in: neighbor_in.collect(),
+        connections: peer.connections.iter().map(connection_view).collect(),
+    }
+}
+
+fn connection_view(connection: &ConnectionCensus) -> ConnectionView {
+    ConnectionView {
+        number: connection.number,
+        side: match connection.side {
+            Side::Dialed => "dialed".into(),
+            Side::Accepted => "accepted".into(),
+        },
+        protocol: if connection.perennial { "perennial".into() } else { "iroh-gossip".into() },
+        age_s: seconds(connection.age),
+        leases: connection.leases,
+        queued_frames: connection.queued_frames,
+        path: connection.path.as_ref().map(|path| match path {
+            iroh::TransportAddr::Ip(addr) => addr.to_string(),
+            other => other.to_string(),
+        }),
+        rtt_ms: connection.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 1e2),
+    }
+}
+
+pub(crate) async fn ledger(node: &Node) -> Result<LedgerView, Failure> {
+    let report = node.mesh.ledger().await.map_err(gone)?;
+    Ok(ledger_view(&node.tasks.add_to(report)))
+}
+
+pub(crate) fn ledger_view(report: &LedgerReport) -> LedgerView {
+    let kinds = report
+        .kinds
+        .iter()
+        .map(|line| KindView {
+            kind: line.kind.name().into(),
+            spawned: line.spawned,
+            finished: line.finished,
+            owned: line.owned,
+            orphans: line.orphans(),
+        })
+        .collect();
+    LedgerView { v: VERSION, orphans: report.orphans(), kinds }
+}
+
+pub(crate) fn ticket(node: &Node) -> TicketView {
+    TicketView { v: VERSION, id: node.mesh.id().to_string(), ticket: node.mesh.ticket().to_string() }
+}
+
+pub(crate) async fn join(node: &Node, topic: &str, peers: &[String]) -> Result<TopicChanged, Failure> {
+    let topic = topic_name(topic)?;
+    let peers = peers
+        .iter()
+        .map(|peer| peer.parse::<PeerName>().map(|peer| peer.0))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|sentence| Failure::new(Exit::Usage, sentence))?;
+    let joined = node.memberships.join(topic.clone(), peers).await.map_err(|error| join_failed(&error))?;
+    let outcome = match joined {
+        Joined::Now => "joined",
+        Joined::Already => "already-joined",
+    };
+    Ok(changed(&topic, outcome))
+}
+
+pub(crate) async fn leave(node: &Node, topic: &str) -> Result<TopicChanged, Failure> {
+    let topic = topic_name(topic)?;
+    if node.memberships.leave(topic.id).await {
+        Ok(changed(&topic, "left"))
+    } else {
+        Err(Failure::new(Exit::Failed, format!("{topic} is not joined")))
+    }
+}
+
+pub(crate) fn stop(node: &Node) -> Stopping {
+    node.end(Ending::Asked);
+    Stopping { v: VERSION, stopping: true }
+}
+
+/// Why a join failed, as an exit code: both reasons pass with time.
+pub(crate) fn join_failed(error: &JoinError) -> Failure {
+    Failure::new(Exit::Unavailable, error.to_string())
+}
+
+fn topic_name(text: &str) -> Result<TopicName, Failure> {
+    text.parse().map_err(|sentence: String| Failure::new(Exit::Usage, sentence))
+}
+
+fn changed(topic: &TopicName, outcome: &str) -> TopicChanged {
+    TopicChanged { v: VERSION, topic: topic_hex(topic.id), name: topic.name.clone(), outcome: outcome.into() }
+}
+
+fn gone(_: MeshGone) -> Failure {
+    Failure::new(Exit::Unavailable, "the node is shutting down")
+}
+
+/// Milliseconds are precise enough for people and shorter to read.
+fn seconds(duration: std::time::Duration) -> f64 {
+    duration.as_millis() as f64 / 1e3
+}

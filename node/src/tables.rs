@@ -1,0 +1,183 @@
+//! Answers for people: aligned columns, nothing that a terminal of 80 columns cannot show. [pure]
+
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
+
+use crate::{
+    control::protocol::{LedgerView, Peers, Status},
+    names::short,
+};
+
+/// One screen: who, how long, how many.
+pub(crate) fn status(status: &Status) -> String {
+    let mut facts = table([]);
+    let mut fact = |name: &str, value: String| {
+        facts.add_row([name, value.as_str()]);
+    };
+    fact("id", status.id.clone());
+    fact("version", status.version.clone());
+    fact("up", uptime(status.uptime_s));
+    fact("listening", status.listen.join(", "));
+    fact("neighbors", status.neighbors.to_string());
+    fact(
+        "connections",
+        format!(
+            "{} of {} (high water {}, half-open {})",
+            status.connections, status.connection_cap, status.connections_high_water, status.half_open
+        ),
+    );
+    fact("addresses", format!("{} known", status.addresses));
+    fact("tasks", format!("{} alive, {} orphans", status.alive_tasks, status.orphans));
+    fact("memory", format!("{} resident, heap {}", bytes(status.rss_bytes), bytes(status.heap_bytes)));
+    fact("descriptors", status.open_fds.map_or("unknown".into(), |fds| fds.to_string()));
+    let mut sections = vec![text(&facts)];
+    sections.push(topics(status));
+    if !status.counts.is_empty() {
+        let mut counts = table(["counted", "times"]);
+        for (reason, count) in &status.counts {
+            counts.add_row([reason.clone(), count.to_string()]);
+        }
+        align_right(&mut counts, 1..2);
+        sections.push(text(&counts));
+    }
+    sections.join("\n\n")
+}
+
+fn topics(status: &Status) -> String {
+    if status.topics.is_empty() {
+        return " no topic is joined; `perennial join TOPIC` joins one".into();
+    }
+    let mut topics = table(["topic", "neighbors", "contacts", "queued", "restarts"]);
+    for topic in &status.topics {
+        topics.add_row([
+            topic.name.clone().unwrap_or_else(|| topic.topic.clone()),
+            topic.neighbors.len().to_string(),
+            topic.contacts.to_string(),
+            topic.queued_frames.to_string(),
+            topic.restarts.to_string(),
+        ]);
+    }
+    align_right(&mut topics, 1..5);
+    text(&topics)
+}
+
+/// One row per connection; a remote without one has a row of its own.
+pub(crate) fn peers(peers: &Peers) -> String {
+    if peers.peers.is_empty() {
+        return " no peers".into();
+    }
+    let mut rows = table(["peer", "neighbor in", "connection", "protocol", "age", "leases", "queued", "rtt", "path"]);
+    for peer in &peers.peers {
+        let neighbor_in = format!("{} topics", peer.neighbor_in.len());
+        if peer.connections.is_empty() {
+            let state = if peer.dialing { "dialing" } else { "none" };
+            rows.add_row([short(&peer.id), neighbor_in, state.into()]);
+            continue;
+        }
+        for connection in &peer.connections {
+            rows.add_row([
+                short(&peer.id),
+                neighbor_in.clone(),
+                format!("{} {}", connection.number, connection.side),
+                connection.protocol.clone(),
+                uptime(connection.age_s),
+                connection.leases.to_string(),
+                connection.queued_frames.to_string(),
+                connection.rtt_ms.map_or("-".into(), |rtt| format!("{rtt} ms")),
+                connection.path.clone().unwrap_or_else(|| "-".into()),
+            ]);
+        }
+    }
+    align_right(&mut rows, 4..8);
+    text(&rows)
+}
+
+/// One row per kind of task that ever ran, and the verdict.
+pub(crate) fn ledger(ledger: &LedgerView) -> String {
+    let mut rows = table(["kind", "spawned", "finished", "owned", "orphans"]);
+    for kind in ledger.kinds.iter().filter(|kind| kind.spawned + kind.owned > 0) {
+        rows.add_row([
+            kind.kind.clone(),
+            kind.spawned.to_string(),
+            kind.finished.to_string(),
+            kind.owned.to_string(),
+            kind.orphans.to_string(),
+        ]);
+    }
+    align_right(&mut rows, 1..5);
+    let verdict = match ledger.orphans {
+        0 => " every task is accounted for".to_owned(),
+        orphans => format!(" {orphans} orphans"),
+    };
+    format!("{}\n{verdict}", text(&rows))
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    if N > 0 {
+        table.set_header(header);
+    }
+    table
+}
+
+fn align_right(table: &mut Table, columns: std::ops::Range<usize>) {
+    for index in columns {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+/// The table without the blanks it pads its last column with.
+fn text(table: &Table) -> String {
+    table.trim_fmt()
+}
+
+fn uptime(seconds: f64) -> String {
+    let whole = seconds as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        3600..86_400 => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+        _ => format!("{} d {} h", whole / 86_400, whole % 86_400 / 3600),
+    }
+}
+
+fn bytes(bytes: Option<u64>) -> String {
+    match bytes {
+        Some(bytes) => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+        None => "unknown".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::protocol::KindView;
+
+    #[test]
+    fn a_ledger_lists_what_ran_and_says_how_it_comes_out() {
+        let kind = |kind: &str, spawned, finished, owned, orphans| KindView {
+            kind: kind.into(),
+            spawned,
+            finished,
+            owned,
+            orphans,
+        };
+        let kinds = vec![kind("connection", 12, 8, 4, 0), kind("dial", 0, 0, 0, 0)];
+        let shown = ledger(&LedgerView { v: 1, orphans: 0, kinds });
+        assert_eq!(
+            shown,
+            " kind        spawned  finished  owned  orphans\n connection       12         8      4        0\n every task is accounted for"
+        );
+        let shown = ledger(&LedgerView { v: 1, orphans: 2, kinds: vec![kind("dial", 3, 0, 1, 2)] });
+        assert!(shown.ends_with(" 2 orphans"));
+    }
+
+    #[test]
+    fn times_are_short_and_unknown_is_said() {
+        assert_eq!([uptime(1.25), uptime(61.0), uptime(90_000.0)], ["1.2 s", "1 min 1 s", "1 d 1 h"]);
+        assert_eq!(bytes(None), "unknown");
+        assert_eq!(bytes(Some(3 << 20)), "3.0 MiB");
+    }
+}

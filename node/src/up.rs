@@ -1,0 +1,284 @@
+//! `perennial up`: starts the node, says that it is ready, waits for a reason to end, drains. Wiring only.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use perennial::{DrainReport, Ended, Kind, Limits, Mesh, SpawnError};
+use tokio::{
+    io,
+    net::UnixListener,
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    cli::UpArgs,
+    control::{
+        self,
+        answers::join_failed,
+        socket::{self, SocketFile},
+    },
+    exit::{Exit, Failure},
+    identity::{self, Identity, Source},
+    lines::Line,
+    memberships::Memberships,
+    names::{TopicName, short},
+    node::{Ending, Endings, Node},
+    output::{Mode, Output, say},
+    pipe::Pipe,
+    signals::{EndSignal, Signals},
+    tasks::Tasks,
+};
+
+/// Farewells, flushes and the closing of the endpoint together.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After draining, standard output gets this long to take what is waiting for it.
+pub(crate) const OUTPUT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often ended tasks are looked at. A panic is told within this time.
+const TASK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs a node to its end.
+pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
+    // Caught before anything exists that a signal must not leave behind.
+    let mut signals = Signals::catch()?;
+    let identity = Identity::resolve(args.key_file.as_deref(), identity::secret_from_environment().as_deref())?;
+    let control_path = match &args.control {
+        Some(path) => path.clone(),
+        None => socket::default_path(&short(identity.key.public()))?,
+    };
+    let (listener, socket_file) = socket::bind(&control_path)?;
+    let listener = UnixListener::from_std(listener)
+        .map_err(|error| Failure::io(format_args!("listen on {}", control_path.display()), &error))?;
+    let mesh = spawn_mesh(&args, &identity).await?;
+    let (node, output, endings) = assemble(&args, mesh);
+    let started = tokio::select! {
+        started = start(&args, &node, listener) => started,
+        signal = signals.next() => Err(Failure::new(signal.exit(), format!("{} while starting", signal.name()))),
+    };
+    if let Err(failure) = started {
+        node.mesh.drain(OUTPUT_FLUSH_TIMEOUT).await;
+        return Err(failure);
+    }
+    say_ready(&args, &node, identity.source, &control_path);
+    output.line(&ready(&node, &control_path)).await;
+    node.memberships.start_printing();
+    let cause = wait(&node, &mut signals, endings).await;
+    finish(&node, &output, &mut signals, cause, socket_file).await
+}
+
+async fn spawn_mesh(args: &UpArgs, identity: &Identity) -> Result<Mesh, Failure> {
+    let mut limits = Limits::default();
+    if let Some(connections_max) = args.max_connections {
+        limits.connections_max = connections_max as usize;
+    }
+    let mut builder = Mesh::builder()
+        .secret_key(identity.key.clone())
+        .relay(args.relay.mode())
+        .port_mapping(args.port_mapping)
+        .limits(limits);
+    for addr in &args.listen {
+        builder = builder.listen(*addr);
+    }
+    builder.spawn().await.map_err(|error| {
+        let exit = match error {
+            SpawnError::Limits(_) => Exit::Config,
+            _ => Exit::Io,
+        };
+        Failure::new(exit, error.to_string())
+    })
+}
+
+fn assemble(args: &UpArgs, mesh: Mesh) -> (Node, Output, mpsc::Receiver<Ending>) {
+    let tasks = Tasks::new(mesh.ledger_counters());
+    let (endings, received) = Endings::channel();
+    let mode = match (args.json, args.pipe) {
+        (true, _) => Mode::Json,
+        (false, true) => Mode::Plain,
+        (false, false) => Mode::Silent,
+    };
+    let on_gone = endings.clone();
+    let output = Output::open(mode, io::stdout(), &tasks, move |error| {
+        on_gone.end(Ending::OutputGone(error.to_string()));
+    });
+    let pipe_topic = args.pipe.then(|| args.topic.first().map(|topic| topic.id)).flatten();
+    let memberships = Memberships::new(mesh.clone(), tasks.clone(), output.clone(), pipe_topic);
+    (Node::new(mesh, tasks, memberships, endings), output, received)
+}
+
+async fn start(args: &UpArgs, node: &Node, listener: UnixListener) -> Result<(), Failure> {
+    let peers: Vec<_> = args.join.iter().map(|peer| peer.0.clone()).collect();
+    for topic in &args.topic {
+        node.memberships.join(topic.clone(), peers.clone()).await.map_err(|error| join_failed(&error))?;
+    }
+    node.tasks.spawn(Kind::Service, "control", control::run(listener, node.clone()));
+    if let (true, Some(topic)) = (args.pipe, args.topic.first()) {
+        start_pipe(args, node, topic);
+    }
+    Ok(())
+}
+
+fn start_pipe(args: &UpArgs, node: &Node, topic: &TopicName) {
+    let pipe = Pipe::new(io::stdin(), node.memberships.pipe_target(), topic.to_string());
+    let ends_node = args.until_stdin_closes;
+    let ending = node.clone();
+    node.tasks.spawn(Kind::Service, "pipe", async move {
+        pipe.run().await;
+        if ends_node {
+            ending.end(Ending::InputClosed);
+        }
+    });
+}
+
+fn ready(node: &Node, control_path: &Path) -> Line {
+    Line::Ready {
+        id: node.mesh.id().to_string(),
+        addrs: dialable(node).iter().map(ToString::to_string).collect(),
+        ticket: node.mesh.ticket().to_string(),
+        control: control_path.display().to_string(),
+    }
+}
+
+/// The addresses others can dial: an unspecified listen address stands for those of every interface.
+fn dialable(node: &Node) -> Vec<SocketAddr> {
+    node.mesh.addr().ip_addrs().copied().collect()
+}
+
+fn say_ready(args: &UpArgs, node: &Node, source: Source, control_path: &Path) {
+    let addrs: Vec<String> = dialable(node).iter().map(ToString::to_string).collect();
+    let ticket = node.mesh.ticket();
+    say(format_args!("id        {}", node.mesh.id()));
+    match (source, &args.key_file) {
+        (Source::Ephemeral, _) => say("          ephemeral: forgotten when this node ends; --key-file FILE keeps it"),
+        (Source::NewKeyFile, Some(file)) => say(format_args!("          new key, kept in {}", file.display())),
+        (Source::Environment, _) => say(format_args!("          from {}", identity::SECRET_VARIABLE)),
+        (Source::KeyFile | Source::NewKeyFile, _) => {}
+    }
+    say(format_args!("listening {}", addrs.join(", ")));
+    say(format_args!("control   {}", control_path.display()));
+    say(format_args!("ticket    {ticket}"));
+    let topic = args.topic.first().map_or_else(|| "NAME".to_owned(), |topic| shell_quoted(&topic.to_string()));
+    say(format_args!("join from another shell with\n  perennial up --join {ticket} --topic {topic}"));
+}
+
+/// As a shell takes it back.
+fn shell_quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+/// Why the node ends.
+#[derive(Debug)]
+enum Cause {
+    Signal(EndSignal),
+    Own(Ending),
+    Mesh(Ended),
+    Panicked(&'static str),
+}
+
+async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<Ending>) -> Cause {
+    let mut task_check = interval(TASK_CHECK_INTERVAL);
+    task_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased; // What a person wants goes before what the program noticed.
+            signal = signals.next() => return Cause::Signal(signal),
+            ending = endings.recv() => match ending {
+                Some(ending) => return Cause::Own(ending),
+                None => unreachable!("the node holds a sender"),
+            },
+            ended = node.mesh.closed() => return Cause::Mesh(ended),
+            _ = task_check.tick() => {
+                for name in node.tasks.take_panicked() {
+                    // A control client's panic is its own; the node cannot do without the others.
+                    if name != "control-client" {
+                        return Cause::Panicked(name);
+                    }
+                    tracing::error!(name, "a task panicked");
+                }
+            }
+        }
+    }
+}
+
+async fn finish(
+    node: &Node,
+    output: &Output,
+    signals: &mut Signals,
+    cause: Cause,
+    socket_file: SocketFile,
+) -> Result<Exit, Failure> {
+    say_cause(&cause);
+    let report = tokio::select! {
+        biased; // The second signal wins even over a drain that is just done.
+        signal = signals.next() => {
+            say(format_args!("{}: not waiting any longer", signal.name()));
+            return Ok(signal.exit());
+        }
+        report = node.mesh.drain(DRAIN_TIMEOUT) => report,
+    };
+    let printed = tokio::time::timeout(OUTPUT_FLUSH_TIMEOUT, node.memberships.printed()).await.is_ok();
+    let written = output.close(OUTPUT_FLUSH_TIMEOUT).await;
+    node.tasks.abort_all(OUTPUT_FLUSH_TIMEOUT).await;
+    drop(socket_file);
+    verdict(&cause, &report, printed && written)
+}
+
+fn say_cause(cause: &Cause) {
+    match cause {
+        Cause::Signal(signal) => say(format_args!("{}: draining; once more to end at once", signal.name())),
+        Cause::Own(ending) => say(format_args!("{ending}: draining")),
+        Cause::Mesh(Ended::GaveUp(reason)) => say(format_args!("the mesh gave up: {reason}")),
+        Cause::Mesh(_) => say("the mesh has ended"),
+        Cause::Panicked(name) => say(format_args!("the task `{name}` panicked, which is a bug: draining")),
+    }
+}
+
+/// The exit code: what ended the node, then how it went.
+fn verdict(cause: &Cause, report: &DrainReport, output_written: bool) -> Result<Exit, Failure> {
+    match cause {
+        Cause::Own(Ending::OutputGone(error)) => {
+            return Err(Failure::new(Exit::Io, format!("cannot write to standard output: {error}")));
+        }
+        Cause::Mesh(Ended::GaveUp(_)) | Cause::Panicked(_) => return Ok(Exit::Failed),
+        Cause::Mesh(_) | Cause::Signal(_) | Cause::Own(Ending::Asked | Ending::InputClosed) => {}
+    }
+    if !report.clean {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("{} tasks were still alive after {:?} and were aborted", report.stragglers, report.took),
+        ));
+    }
+    if !output_written {
+        return Err(Failure::new(Exit::Io, "standard output is not read; the last lines are lost"));
+    }
+    tracing::info!(took = ?report.took, "drained");
+    Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_is_shown_survives_a_shell() {
+        assert_eq!(shell_quoted("chat-2"), "chat-2");
+        assert_eq!(shell_quoted("two words"), "'two words'");
+        assert_eq!(shell_quoted("it's"), r"'it'\''s'");
+    }
+
+    #[test]
+    fn the_cause_decides_the_exit_code_before_the_drain_does() {
+        let report = |clean, stragglers| DrainReport { clean, stragglers, took: Duration::ZERO };
+        let code =
+            |cause, report, written| verdict(&cause, &report, written).unwrap_or_else(|failure: Failure| failure.exit);
+        let asked = || Cause::Own(Ending::Asked);
+        assert_eq!(code(asked(), report(true, 0), true), Exit::Ok);
+        assert_eq!(code(Cause::Signal(EndSignal::Terminate), report(true, 0), true), Exit::Ok);
+        assert_eq!(code(asked(), report(false, 3), true), Exit::Failed);
+        assert_eq!(code(asked(), report(true, 0), false), Exit::Io);
+        assert_eq!(code(Cause::Own(Ending::OutputGone("x".into())), report(false, 1), false), Exit::Io);
+        assert_eq!(code(Cause::Mesh(Ended::GaveUp("x".into())), report(true, 0), true), Exit::Failed);
+        assert_eq!(code(Cause::Panicked("pipe"), report(true, 0), true), Exit::Failed);
+    }
+}

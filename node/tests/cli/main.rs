@@ -1,0 +1,10 @@
+//! The program as its users meet it: the real binary, its exit codes, its lines, its control socket.
+//!
+//! Each file is a chapter. `process.rs` starts and reads the processes; nothing here looks inside them.
+
+mod control;
+mod demo;
+mod offline;
+mod process;
+mod stock;
+mod up;
