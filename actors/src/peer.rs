@@ -161,7 +161,11 @@ impl PeerState {
 
     fn on_established(&mut self, myself: &ActorRef<PeerMsg>, established: Established) {
         if self.draining {
-            // Dropping it closes it: topics have been left, nobody could use it.
+            // Topics have been left, nobody could use it. Dropping it closes it.
+            if established.side == Side::Dialed {
+                let effects = self.state.on_dial_failed();
+                self.apply(myself, effects);
+            }
             return;
         }
         let (side, perennial) = (established.side, established.is_perennial());

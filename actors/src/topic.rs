@@ -193,6 +193,8 @@ impl Topic {
     fn on_delivery(&mut self, delivery: Delivery) {
         let now = Instant::now();
         let Delivery { from, connection, what } = delivery;
+        // Before the answer: a remote that was restarted speaks over a new connection, and the old one is dead.
+        self.follow(from, connection);
         let effects = match what {
             Delivered::Message(inbound) => self.state.on_message(from, connection, inbound, now),
             Delivered::StreamEnded => self.state.on_stream_ended(from, connection, now),

@@ -240,6 +240,11 @@ pub(crate) fn farewell() -> ProtoMessage {
     postcard::from_bytes(&[0, 3, 0]).expect("an empty ShuffleReply is well-formed")
 }
 
+/// The first message of a peer that enters a topic, as it looks after inspection.
+pub(crate) fn join() -> ProtoMessage {
+    postcard::from_bytes(&[0, 0, 0]).expect("a Join without data is well-formed")
+}
+
 /// A polite request to become neighbours, which a remote with a full view may refuse.
 pub(crate) fn neighbor_request() -> ProtoMessage {
     postcard::from_bytes(&[0, 4, 1, 0]).expect("a Neighbor of low priority is well-formed")

@@ -12,8 +12,9 @@ use n0_future::time::Instant;
 use crate::{census::Side, limits::Limits, routes::Signal};
 
 /// Connections made within this long of each other are a simultaneous dial. Otherwise the newer one wins: the older may
-/// belong to a process that has been killed since.
-const SIMULTANEOUS: Duration = Duration::from_secs(10);
+/// belong to a process that has been killed since, and waiting for it to time out would leave its successor unheard. A
+/// handshake takes a few round trips; a process that comes back faster than this is heard after the idle timeout.
+const SIMULTANEOUS: Duration = Duration::from_secs(1);
 
 /// What the supervisor must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

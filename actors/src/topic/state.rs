@@ -222,7 +222,13 @@ impl State {
         }
         self.contacts.on_heard(from, connection, is_goodbye, now);
         let cause = if is_goodbye { DownReason::Left } else { DownReason::Evicted };
-        let mut effects = self.feed(InEvent::RecvMessage(from, inbound.message), cause, now);
+        let mut effects = Vec::new();
+        if self.neighbors.contains(&from) && inbound.message == wire::join() {
+            // A neighbour that joins has lost its state: it was restarted, or it does not know of us. Without this the
+            // protocol believes a request of ours to be pending, and answers none of its Joins.
+            effects = self.feed(InEvent::PeerDisconnected(from), DownReason::ConnectionLost, now);
+        }
+        effects.extend(self.feed(InEvent::RecvMessage(from, inbound.message), cause, now));
         if is_goodbye && !self.neighbors.contains(&from) {
             self.part(from, now);
             effects.push(Effect::Release(from));

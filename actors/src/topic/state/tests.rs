@@ -173,6 +173,18 @@ fn every_way_to_lose_a_neighbour_has_its_reason() {
 }
 
 #[test]
+fn a_neighbour_that_was_restarted_is_answered() {
+    let now = Instant::now();
+    let mut state = state(1, now);
+    for connection in 1..5 {
+        let effects = state.on_message(key(2), connection, inbound(&wire::join(), key(1)), now);
+        let answers = effects.iter().filter(|effect| matches!(effect, Effect::Send { to, .. } if *to == key(2)));
+        assert_eq!(answers.count(), 1, "join {connection} is answered");
+        assert_eq!(state.neighbors().collect::<Vec<_>>(), [key(2)]);
+    }
+}
+
+#[test]
 fn announcements_cannot_grow_the_state_without_bound() {
     let mut now = Instant::now();
     let mut state = state(1, now);
