@@ -138,8 +138,9 @@ impl Topic {
         let what = format!("{} hears {}", self.name, String::from_utf8_lossy(&content[..content.len().min(48)]));
         eventually(deadline, &what, async || {
             must(self.has_heard(content), || {
+                let neighbors = self.neighbors();
                 let log = self.log();
-                format!("{} messages so far, {} lags, neighbors {:?}", log.messages, log.lagged, self.neighbors())
+                format!("{} messages so far, {} lags, neighbors {neighbors:?}", log.messages, log.lagged)
             })
         })
         .await;

@@ -78,7 +78,8 @@ async fn main() -> Result<()> {
         Node::Stock(node) => node.shutdown().await,
         Node::Ours(node) => _ = node.mesh().drain(Duration::from_secs(10)).await,
     }
-    Ok(())
+    // The reader of stdin is a blocked thread that the runtime would wait for.
+    std::process::exit(0)
 }
 
 /// Reads commands until `quit` or the end of input: a parent that died must not leave us behind.
