@@ -132,11 +132,22 @@ impl Swarm {
             let victim = event % SWARM;
             let topic = self.topics[victim].take().expect("everybody is joined between two events");
             topic.leave().await;
+            self.forget(victim).await;
             let bootstrap = self.some_addrs(2, victim);
             let topic = self.nodes[victim].join(self.topic_id, &bootstrap).await;
             topic.joined().await;
             self.topics[victim] = Some(topic);
         }
+    }
+
+    /// Waits until nobody has this node as a neighbour. A rejoin that overtakes the leave would be no rotation at all.
+    async fn forget(&self, victim: usize) {
+        let id = self.nodes[victim].id();
+        eventually(PATIENCE, "everybody has heard of a leave", async || {
+            let remembering = self.topics.iter().flatten().filter(|topic| topic.neighbors().contains(&id)).count();
+            must(remembering == 0, || format!("{remembering} nodes still have the one that left as a neighbor"))
+        })
+        .await;
     }
 
     /// The addresses of `count` nodes by chance, never those of `but`.
