@@ -2,6 +2,12 @@
 //!
 //! Every scenario builds its nodes in a `World` and ends with `world.finish()`, which fails while anything still lives.
 
+mod capacity;
+mod crowd;
+mod hostile;
+mod interop;
+mod load;
+mod respawn;
 mod rotation;
 mod wire_vectors;
 mod world_guard;

@@ -20,6 +20,17 @@ async fn a_stock_node_says_what_the_vectors_say() {
     world.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_ours_says_what_the_vectors_say() {
+    let topic_id = topic_id("our vectors");
+    let mut world = World::new().await;
+    let peer = world.raw(RawOptions::default()).await;
+    let node = world.ours().await;
+    let topic = node.join(topic_id, &[peer.addr()]).await;
+    converse(topic_id, &peer, node.addr(), topic).await;
+    world.finish().await;
+}
+
 /// Plays the other side of a whole membership: join, message, duplicate, announcement, leave.
 async fn converse(topic_id: TopicId, peer: &Raw, node: EndpointAddr, topic: Topic) {
     let connection = peer.accept().await;

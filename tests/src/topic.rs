@@ -191,6 +191,12 @@ impl Topic {
         eventually(PATIENCE, &what, async || must(!self.neighbors().contains(&peer), || "still there".into())).await;
     }
 
+    /// Waits until the events have ended.
+    pub async fn closes(&self) {
+        let what = format!("{} tells its application that the topic is closed", self.name);
+        eventually(PATIENCE, &what, async || must(self.log().closed, || "events still open".into())).await;
+    }
+
     /// What the application saw so far.
     pub fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
