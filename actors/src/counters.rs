@@ -1,4 +1,4 @@
-//! Everything a node refused, ignored, dropped or closed, counted by reason. [pure]
+//! Everything a node refused, ignored, dropped or closed, counted by reason. `[pure]`
 //!
 //! A remote's misbehaviour is never an error of ours and never a log line per frame: it is one more on a counter.
 

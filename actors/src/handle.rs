@@ -1,79 +1,146 @@
 //! The application's side of a topic: publish, events, leave on drop.
+//!
+//! Nothing here does any work; a handle holds the sending end of its topic's command inbox, and when the last of those
+//! is dropped the topic leaves. The thinking is in `topic/state.rs`.
 
 use bytes::Bytes;
 use iroh::EndpointId;
 use iroh_gossip::proto::TopicId;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::error::PublishError;
 
 /// One membership of one topic. The topic is left when its last handle, publisher and event stream are dropped.
 #[derive(Debug)]
 pub struct TopicHandle {
-    topic: TopicId,
     publisher: Publisher,
     events: Events,
 }
 
 impl TopicHandle {
-    pub fn topic(&self) -> TopicId {
-        self.topic
+    pub(crate) fn new(
+        topic: TopicId,
+        commands: mpsc::Sender<Command>,
+        neighbors: watch::Receiver<Vec<EndpointId>>,
+        events: broadcast::Receiver<Event>,
+    ) -> Self {
+        let hold = commands.clone();
+        Self { publisher: Publisher { topic, commands, neighbors }, events: Events { events, _hold: hold } }
     }
+
+    /// The topic.
+    pub fn topic(&self) -> TopicId {
+        self.publisher.topic
+    }
+
+    /// See [`Publisher::publish`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Publisher::publish`].
     pub async fn publish(&self, content: impl Into<Bytes>) -> Result<Receipt, PublishError> {
         self.publisher.publish(content).await
     }
-    /// The remotes of the active view at this moment.
+
+    /// See [`Publisher::neighbors`].
     pub fn neighbors(&self) -> Vec<EndpointId> {
         self.publisher.neighbors()
     }
+
+    /// See [`Publisher::joined`].
+    pub async fn joined(&self) -> bool {
+        self.publisher.joined().await
+    }
+
+    /// See [`Events::next`].
     pub async fn next_event(&mut self) -> Option<Event> {
         self.events.next().await
     }
-    /// Waits until the topic has at least one neighbour; false when the topic closed first.
-    pub async fn joined(&self) -> bool {
-        unimplemented!()
-    }
+
+    /// Takes the two sides apart, for two tasks. The topic stays joined while either lives.
     pub fn split(self) -> (Publisher, Events) {
         (self.publisher, self.events)
     }
 }
 
-/// Cloneable sending half.
+/// The publishing side of a topic. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Publisher {}
+pub struct Publisher {
+    topic: TopicId,
+    commands: mpsc::Sender<Command>,
+    neighbors: watch::Receiver<Vec<EndpointId>>,
+}
 
 impl Publisher {
-    pub async fn publish(&self, _content: impl Into<Bytes>) -> Result<Receipt, PublishError> {
-        unimplemented!()
+    /// Sends `content` to everyone on the topic. Waits while the topic has more to do than it can (see
+    /// [`crate::Limits::topic_commands_max`]), so a publisher is never faster than its node.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::TooLarge`] beyond [`crate::limits::CONTENT_MAX`] bytes; [`PublishError::Closed`] once the topic
+    /// has been given up or the mesh has been drained.
+    pub async fn publish(&self, content: impl Into<Bytes>) -> Result<Receipt, PublishError> {
+        let (reply, receipt) = oneshot::channel();
+        let command = Command::Publish { content: content.into(), reply };
+        self.commands.send(command).await.map_err(|_| PublishError::Closed)?;
+        receipt.await.unwrap_or(Err(PublishError::Closed))
     }
+
+    /// The active view (HyParView) at this moment: the remotes this node gossips with directly.
     pub fn neighbors(&self) -> Vec<EndpointId> {
-        unimplemented!()
+        self.neighbors.borrow().clone()
     }
-    /// Resolves when the topic has at least one neighbour; false when the topic closed first.
+
+    /// Waits until the topic has at least one neighbour; false when it closed first.
     pub async fn joined(&self) -> bool {
-        unimplemented!()
+        self.neighbors.clone().wait_for(|neighbors| !neighbors.is_empty()).await.is_ok()
     }
 }
 
+/// What happens on a topic, in order. Each stream of a topic hears everything from the moment it was made.
 #[derive(Debug)]
-pub struct Events {}
+pub struct Events {
+    events: broadcast::Receiver<Event>,
+    /// Someone who only listens is a member too.
+    _hold: mpsc::Sender<Command>,
+}
 
 impl Events {
     /// The next event; `None` once the topic is closed and everything waiting has been read. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        unimplemented!()
+        match self.events.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(lost)) => Some(Event::Lagged(lost)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
     }
+}
+
+/// What the application asks of a topic.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Publish { content: Bytes, reply: oneshot::Sender<Result<Receipt, PublishError>> },
+    Join(Vec<EndpointId>),
 }
 
 /// What happened on a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// A remote joined this node's active view.
     NeighborUp(EndpointId),
-    NeighborDown { peer: EndpointId, reason: DownReason },
+    /// A remote left this node's active view.
+    NeighborDown {
+        /// The remote.
+        peer: EndpointId,
+        /// Why it went.
+        reason: DownReason,
+    },
+    /// A message arrived.
     Received(Message),
-    /// This subscriber was too slow and lost this many events.
+    /// This stream was read too slowly and lost this many events.
     Lagged(u64),
-    /// The topic's loop was restarted; neighbours are being found anew.
+    /// The topic's loop crashed and was restarted; its neighbours are being found anew.
     Restarted,
 }
 
@@ -81,15 +148,16 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DownReason {
-    /// The remote left or made room in its view.
+    /// It said so: it left, or made room in its view.
     Left,
-    /// This node made room in its view.
+    /// This node made room in its own view.
     Evicted,
-    /// The connection was lost.
+    /// Its connection was lost.
     ConnectionLost,
 }
 
 impl DownReason {
+    /// The stable name of this reason in JSON.
     pub fn name(self) -> &'static str {
         match self {
             DownReason::Left => "left",
@@ -102,10 +170,11 @@ impl DownReason {
 /// A message that crossed the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
+    /// What was published.
     pub content: Bytes,
-    /// The neighbour it came from, not its author.
+    /// The neighbour it came from, who need not be its author.
     pub delivered_from: EndpointId,
-    /// Hops from its publisher; 0 when received directly from it.
+    /// Hops it took before the last one; 0 when it came from its publisher.
     pub hops: u16,
 }
 
@@ -114,6 +183,8 @@ pub struct Message {
 pub struct Receipt {
     /// Neighbours at the moment of publishing. With 0 nobody heard it.
     pub neighbors: usize,
-    /// Identical content was published here within 90 s: nodes that have it will drop this as a duplicate.
+    /// Neighbours that were to be pushed this message and had no room for it; they may still learn of it from others.
+    pub dropped: usize,
+    /// Whether the same content was published here within the last 90 s: nodes that remember it drop it as a duplicate.
     pub repeated: bool,
 }

@@ -1,4 +1,4 @@
-//! Who was started, who has ended, who should be alive: the ledger of every task in a mesh. [pure]
+//! Who was started, who has ended, who should be alive: the ledger of every task in a mesh. `[pure]`
 //!
 //! A task takes an [`Entry`] before its first instruction and gives it back in `Drop`, so a panic, an abort and a
 //! normal return all count. What *should* be alive is not counted here: the supervisors' tables say so, and
@@ -32,6 +32,8 @@ pub enum Kind {
     Acceptor,
     /// The clock that ticks the supervisors.
     Clock,
+    /// The goodbye of a mesh that ends.
+    Drain,
     /// A client of a local control socket. Taken by the program around the mesh.
     ControlClient,
     /// Any other task of the program around the mesh: signal watcher, pipe, event printer.
@@ -40,7 +42,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of a report.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Supervisor,
         Kind::Peer,
         Kind::Connection,
@@ -49,6 +51,7 @@ impl Kind {
         Kind::Topic,
         Kind::Acceptor,
         Kind::Clock,
+        Kind::Drain,
         Kind::ControlClient,
         Kind::Service,
     ];
@@ -64,9 +67,15 @@ impl Kind {
             Kind::Topic => "topic",
             Kind::Acceptor => "acceptor",
             Kind::Clock => "clock",
+            Kind::Drain => "drain",
             Kind::ControlClient => "control-client",
             Kind::Service => "service",
         }
+    }
+
+    /// Whether tasks of this kind belong to the mesh itself, not to the program around it.
+    pub fn is_of_mesh(self) -> bool {
+        !matches!(self, Kind::ControlClient | Kind::Service)
     }
 }
 
@@ -98,10 +107,7 @@ impl Ledger {
     #[must_use = "the entry must live as long as its task"]
     pub fn enter(&self, kind: Kind) -> Entry {
         self.lines[kind as usize].spawned.fetch_add(1, Ordering::Relaxed);
-        Entry {
-            ledger: self.clone(),
-            kind,
-        }
+        Entry { ledger: self.clone(), kind }
     }
 
     /// Tasks of `kind` that have been spawned and have not finished.
@@ -121,12 +127,7 @@ impl Ledger {
             .into_iter()
             .map(|kind| {
                 let (spawned, finished) = self.read(kind);
-                KindReport {
-                    kind,
-                    spawned,
-                    finished,
-                    owned: owned.get(kind),
-                }
+                KindReport { kind, spawned, finished, owned: owned.get(kind) }
             })
             .collect();
         LedgerReport { kinds }

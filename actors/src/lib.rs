@@ -1,13 +1,43 @@
-//! Perennial: supervised gossip-mesh actors on iroh.
+//! Perennial: supervised gossip-mesh actors on iroh. It speaks the wire protocol of stock iroh-gossip and leaves nothing
+//! behind.
+//!
+//! One sentence carries the crate: *a connection task lives exactly as long as somebody holds a lease on its peer, and
+//! the node can prove it at any moment.*
+//!
+//! # Reading order
+//!
+//! [`limits`] (every bound and where its number comes from), [`ledger`] (who was started, who has ended), `lease` (what
+//! keeps a connection alive), `connection` (one loop per QUIC connection), `topic` (one loop per topic, thinking in
+//! `topic/state`), `peer` (one supervisor per remote, thinking in `peer/state`), `peers`, `topics`, [`mesh`].
+//! Files marked `[pure]` touch no clock, no network and no global randomness.
 
+mod acceptor;
+mod address_book;
+mod admission;
+mod backoff;
 pub mod census;
 pub mod config;
+mod connection;
 mod counters;
+mod dialer;
 pub mod error;
 pub mod handle;
+mod handshake;
+mod lease;
 pub mod ledger;
 pub mod limits;
 pub mod mesh;
+mod peer;
+mod peers;
+mod routes;
+mod supervisor;
+#[cfg(feature = "testing")]
+pub mod testing;
+#[cfg(not(feature = "testing"))]
+mod testing;
+mod topic;
+mod topics;
+mod wire;
 
 pub use census::Census;
 pub use counters::{Counts, Reason};

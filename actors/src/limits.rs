@@ -1,4 +1,4 @@
-//! Every bound and every timeout of a node, with how the number was chosen. [pure]
+//! Every bound and every timeout of a node, with how the number was chosen. `[pure]`
 //!
 //! [`Limits`] is what an embedder may change; the constants below it are fixed by the wire or by a measurement.
 //! Relations between numbers are asserted at compile time for the defaults and by [`Limits::validate`] for the rest:
@@ -201,27 +201,18 @@ impl Limits {
             format!("outbox_bytes_max of {} holds less than two frames of {FRAME_MAX}", self.outbox_bytes_max)
         })?;
         check(self.idle_timeout >= self.keep_alive * 2, || {
-            format!(
-                "idle_timeout of {:?} is less than two keep-alives of {:?}",
-                self.idle_timeout, self.keep_alive
-            )
+            format!("idle_timeout of {:?} is less than two keep-alives of {:?}", self.idle_timeout, self.keep_alive)
         })?;
         check(self.rejoin_min <= self.rejoin_max, || {
             format!("rejoin_min of {:?} exceeds rejoin_max of {:?}", self.rejoin_min, self.rejoin_max)
         })?;
         check(!self.tick.is_zero(), || "tick is 0; it must be at least 1 ms".into())?;
         check(self.frozen_timeout >= self.tick * 4, || {
-            format!(
-                "frozen_timeout of {:?} is less than four ticks of {:?}",
-                self.frozen_timeout, self.tick
-            )
+            format!("frozen_timeout of {:?} is less than four ticks of {:?}", self.frozen_timeout, self.tick)
         })?;
         // A reader that waits for its topic is alive; only then may a silent loop be called frozen.
         check(self.frozen_timeout > self.inbox_wait, || {
-            format!(
-                "frozen_timeout of {:?} must exceed inbox_wait of {:?}",
-                self.frozen_timeout, self.inbox_wait
-            )
+            format!("frozen_timeout of {:?} must exceed inbox_wait of {:?}", self.frozen_timeout, self.inbox_wait)
         })
     }
 }
@@ -248,14 +239,8 @@ mod tests {
                 |l| l.outbox_frames_max = 64,
                 "outbox_membership_reserve of 64 leaves no payload room in outbox_frames_max of 64",
             ),
-            (
-                |l| l.idle_timeout = Duration::from_secs(9),
-                "idle_timeout of 9s is less than two keep-alives of 5s",
-            ),
-            (
-                |l| l.frozen_timeout = Duration::from_secs(1),
-                "frozen_timeout of 1s must exceed inbox_wait of 2s",
-            ),
+            (|l| l.idle_timeout = Duration::from_secs(9), "idle_timeout of 9s is less than two keep-alives of 5s"),
+            (|l| l.frozen_timeout = Duration::from_secs(1), "frozen_timeout of 1s must exceed inbox_wait of 2s"),
         ];
         for (change, sentence) in cases {
             let mut limits = Limits::default();

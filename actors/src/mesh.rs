@@ -1,104 +1,369 @@
-//! The root supervisor and the `Mesh` handle.
+//! The [`Mesh`] handle: spawn, join, census, drain. The root supervisor behind it is in `mesh/root.rs`.
 
-use std::{net::SocketAddr, time::Duration};
-
-use iroh::{EndpointAddr, EndpointId, RelayMode, SecretKey};
-use iroh_gossip::proto::TopicId;
-use iroh_tickets::endpoint::EndpointTicket;
-
-use crate::{
-    census::Census,
-    config::MeshConfig,
-    error::{JoinError, MeshGone, SpawnError},
-    handle::TopicHandle,
-    ledger::{Ledger, LedgerReport},
-    limits::Limits,
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
 };
 
+use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode, SecretKey};
+use iroh_gossip::proto::TopicId;
+use iroh_tickets::endpoint::EndpointTicket;
+use n0_future::time::{Instant, sleep};
+use ractor::Actor;
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    address_book::AddressBook,
+    admission::Admission,
+    census::{Census, Part},
+    config::MeshConfig,
+    counters::Counters,
+    error::{JoinError, MeshGone, SpawnError},
+    handle::{Command, TopicHandle},
+    ledger::{Kind, Ledger, LedgerReport, Owned},
+    limits::Limits,
+    peers::PeersMsg,
+    routes::Routes,
+    supervisor::Nursery,
+    topics::{JoinRequest, TopicsMsg},
+    wire::addr::AddrInfo,
+};
+
+mod root;
+mod transport;
+
+use root::{Branches, MeshMsg, Root, RootArguments};
+
+/// How long the last handle's drop lets the node say goodbye.
+const DROP_DRAIN: Duration = Duration::from_secs(5);
+
+/// Settings of a mesh before it is spawned. Made by [`Mesh::builder`]; every setting has a default.
 #[derive(Debug, Default)]
 pub struct MeshBuilder {
     config: MeshConfig,
 }
 
 impl MeshBuilder {
+    /// The identity. Without it a fresh one is made and forgotten with the mesh.
     pub fn secret_key(mut self, key: SecretKey) -> Self {
         self.config.secret_key = Some(key);
         self
     }
+
+    /// Adds a UDP address to listen on. Without any: 127.0.0.1 with a free port.
     pub fn listen(mut self, addr: SocketAddr) -> Self {
         self.config.listen.push(addr);
         self
     }
+
+    /// Relays to be reachable through. Disabled by default.
     pub fn relay(mut self, relay: RelayMode) -> Self {
         self.config.relay = relay;
         self
     }
+
+    /// Whether to ask the router for a port. Off by default.
     pub fn port_mapping(mut self, on: bool) -> Self {
         self.config.port_mapping = on;
         self
     }
+
+    /// Every bound and timeout.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
         self
     }
+
+    /// Binds the endpoint and starts the tree. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`]: contradicting limits, an address that cannot be listened on, or a supervisor that did not start.
     pub async fn spawn(self) -> Result<Mesh, SpawnError> {
-        unimplemented!()
+        let MeshConfig { secret_key, listen, relay, port_mapping, limits } = self.config;
+        limits.validate()?;
+        let limits = Arc::new(limits);
+        let listen = match listen.is_empty() {
+            true => vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            false => listen,
+        };
+        let addresses = AddressBook::new(&limits);
+        let key = secret_key.unwrap_or_else(SecretKey::generate);
+        let endpoint = transport::bind(key, &listen, relay, port_mapping, &limits, addresses.clone()).await?;
+        let parts = Parts {
+            nursery: Nursery::default(),
+            admission: Admission::new(limits.connections_max, limits.handshakes_max, limits.dials_max),
+            routes: Routes::default(),
+            counters: Counters::default(),
+            endpoint,
+            addresses,
+            limits,
+        };
+        Mesh::start(parts).await
     }
 }
 
-/// A running node. Cheap to clone; the node stops when `drain` is called or the last clone is dropped.
+/// What every part of one mesh is made from. Nothing in it is process-wide.
 #[derive(Debug, Clone)]
-pub struct Mesh {}
+pub(crate) struct Parts {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) nursery: Nursery,
+    pub(crate) admission: Admission,
+    pub(crate) routes: Routes,
+    pub(crate) addresses: AddressBook,
+    pub(crate) counters: Counters,
+}
+
+impl Parts {
+    /// Our own addresses, as the endpoint knows them now.
+    pub(crate) fn my_addresses(&self) -> AddrInfo {
+        AddrInfo::from(&self.endpoint.addr())
+    }
+}
+
+/// A running node. Cheap to clone; it runs until [`Mesh::drain`] is called or the last clone is dropped, which drains it
+/// in the background.
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: ractor::ActorRef<MeshMsg>,
+    branches: Branches,
+    parts: Parts,
+    listen: Vec<SocketAddr>,
+    started: Instant,
+    ended: watch::Receiver<Option<Ended>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The root may have ended already.
+        drop(self.root.cast(MeshMsg::Drain { deadline: DROP_DRAIN, reply: None }));
+    }
+}
 
 impl Mesh {
+    /// Starts describing a mesh.
     pub fn builder() -> MeshBuilder {
         MeshBuilder::default()
     }
+
+    async fn start(parts: Parts) -> Result<Mesh, SpawnError> {
+        let branches = Branches::default();
+        let (ended_tx, ended) = watch::channel(None);
+        let listen = parts.endpoint.bound_sockets();
+        let arguments = RootArguments { parts: parts.clone(), branches: branches.clone(), ended: ended_tx };
+        let (root, _task) = Actor::spawn(None, Root, arguments)
+            .await
+            .map_err(|error| SpawnError::Supervisor("mesh", error.to_string()))?;
+        tracing::info!(id = %parts.endpoint.id().fmt_short(), ?listen, "mesh started");
+        Ok(Mesh { inner: Arc::new(Inner { root, branches, parts, listen, started: Instant::now(), ended }) })
+    }
+
+    /// This node.
     pub fn id(&self) -> EndpointId {
-        unimplemented!()
+        self.inner.parts.endpoint.id()
     }
+
+    /// The UDP sockets it listens on.
     pub fn listen_addrs(&self) -> Vec<SocketAddr> {
-        unimplemented!()
+        self.inner.listen.clone()
     }
-    /// Id and every address others can dial (unspecified listen addresses replaced by interface addresses; relay included).
+
+    /// Its id and every address others can dial it at: interface addresses in place of unspecified ones, relay
+    /// included.
     pub fn addr(&self) -> EndpointAddr {
-        unimplemented!()
+        let known = self.inner.parts.endpoint.addr();
+        let bound = self.inner.listen.iter().filter(|addr| !addr.ip().is_unspecified());
+        bound.fold(known, |addr, one| addr.with_ip_addr(*one))
     }
+
+    /// [`Mesh::addr`] as one word to hand to someone else.
     pub fn ticket(&self) -> EndpointTicket {
-        unimplemented!()
+        EndpointTicket::new(self.addr())
     }
+
+    /// Joins `topic` through `bootstrap`, which may be empty for the first node of a topic. Does not wait for a
+    /// neighbour; [`TopicHandle::joined`] does. The bootstrap peers are asked again, with growing pauses, whenever the
+    /// topic has no neighbour.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`]: too many topics, or the mesh is shutting down.
     pub async fn join(
         &self,
-        _topic: TopicId,
-        _bootstrap: impl IntoIterator<Item = impl Into<EndpointAddr>>,
+        topic: TopicId,
+        bootstrap: impl IntoIterator<Item = impl Into<EndpointAddr>>,
     ) -> Result<TopicHandle, JoinError> {
-        unimplemented!()
+        let mut ids = Vec::new();
+        for addr in bootstrap {
+            let addr: EndpointAddr = addr.into();
+            ids.push(addr.id);
+            if !addr.is_empty() {
+                // Beyond the bound of pinned peers it can still be learned from gossip.
+                let _pinned = self.inner.parts.addresses.pin(&addr);
+            }
+        }
+        let (reply, joined) = oneshot::channel();
+        let request = JoinRequest { topic, bootstrap: ids, reply };
+        self.inner.branches.tell_topics(TopicsMsg::Join(request)).map_err(|MeshGone| JoinError::ShuttingDown)?;
+        let joined = joined.await.map_err(|_| JoinError::ShuttingDown)??;
+        // A topic that crashes at this moment takes the command with its next loop.
+        let _given_up = joined.commands.send(Command::Join(joined.bootstrap)).await;
+        Ok(joined.handle)
     }
+
+    /// Everything this node is doing at this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshGone`] once the mesh has ended.
     pub async fn census(&self) -> Result<Census, MeshGone> {
-        unimplemented!()
+        let Part { mut peers, owned: of_peers, .. } = self.ask_peers().await?;
+        let Part { topics, owned: of_topics, .. } = self.ask_topics().await?;
+        peers.sort_by_key(|peer| peer.id);
+        let parts = &self.inner.parts;
+        let occupancy = parts.admission.occupancy();
+        Ok(Census {
+            id: self.id(),
+            listen: self.listen_addrs(),
+            uptime: self.inner.started.elapsed(),
+            topics,
+            peers,
+            connections: occupancy.in_use,
+            half_open: occupancy.half_open,
+            connections_high_water: occupancy.high_water,
+            connection_cap: occupancy.cap,
+            addresses: parts.addresses.len(),
+            counts: parts.counters.read(),
+            ledger: self.report(&[of_peers, of_topics]),
+        })
     }
+
+    /// Spawned, finished, owned and orphans of every kind of task.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshGone`] once the mesh has ended.
     pub async fn ledger(&self) -> Result<LedgerReport, MeshGone> {
-        unimplemented!()
+        let of_peers = self.ask_peers().await?.owned;
+        let of_topics = self.ask_topics().await?.owned;
+        Ok(self.report(&[of_peers, of_topics]))
     }
-    /// Polls until the ledger has no orphans, at most `within`; the last report either way.
-    pub async fn settle(&self, _within: Duration) -> Result<LedgerReport, MeshGone> {
-        unimplemented!()
+
+    /// Asks for the ledger until it has no orphans, at most for `within`; returns the last report either way. What is
+    /// just starting or ending may show for a moment, so only this says whether something is left behind.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshGone`] once the mesh has ended.
+    pub async fn settle(&self, within: Duration) -> Result<LedgerReport, MeshGone> {
+        let deadline = Instant::now() + within;
+        loop {
+            let report = self.ledger().await?;
+            if report.orphans() == 0 || Instant::now() >= deadline {
+                return Ok(report);
+            }
+            sleep(self.inner.parts.limits.tick / 4).await;
+        }
     }
-    /// The counters themselves, for tasks of the program around the mesh (control clients, services).
+
+    /// The counters themselves, for tasks of the program around the mesh that should stand in the same ledger.
     pub fn ledger_counters(&self) -> Ledger {
-        unimplemented!()
+        self.inner.parts.nursery.ledger.clone()
     }
-    /// Replaces the global connection cap. Lowering it throws nobody out.
-    pub async fn set_connection_cap(&self, _cap: usize) -> Result<(), MeshGone> {
-        unimplemented!()
+
+    /// Replaces the cap on connections. Lowering it admits nobody new until enough have gone; it throws nobody out.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshGone`] once the mesh has ended.
+    pub async fn set_connection_cap(&self, cap: usize) -> Result<(), MeshGone> {
+        self.inner.branches.tell_peers(PeersMsg::SetConnectionCap(cap))?;
+        // The same mailbox answers in order: once it has, the cap is in force.
+        self.ask_peers().await.map(drop)
     }
-    /// Leaves every topic, says farewell, flushes, closes the endpoint; at most `deadline`.
-    pub async fn drain(&self, _deadline: Duration) -> DrainReport {
-        unimplemented!()
+
+    /// Leaves every topic, says goodbye to every remote, flushes, and closes the endpoint; at most `deadline`, then
+    /// whatever is left is aborted. Calling it again waits for the same end.
+    pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        let started = Instant::now();
+        let (reply, drained) = oneshot::channel();
+        let clean = match self.inner.root.cast(MeshMsg::Drain { deadline, reply: Some(reply) }) {
+            Ok(()) => drained.await.unwrap_or(true),
+            Err(_already_gone) => true,
+        };
+        self.closed().await;
+        let ledger = &self.inner.parts.nursery.ledger;
+        let mesh_alive = || Kind::ALL.into_iter().filter(|kind| kind.is_of_mesh()).map(|kind| ledger.alive(kind)).sum();
+        // Aborted tasks are dropped at their next await; actors end a moment after their root.
+        let patience = Instant::now() + Duration::from_secs(1);
+        let mut stragglers: u64 = mesh_alive();
+        while stragglers > 0 && Instant::now() < patience {
+            sleep(Duration::from_millis(5)).await;
+            stragglers = mesh_alive();
+        }
+        DrainReport { clean: clean && stragglers == 0, stragglers, took: started.elapsed() }
     }
-    /// Resolves when the mesh has ended: drained, or given up after too many restarts.
+
+    /// Waits until the mesh has ended: drained, or given up after too many restarts.
     pub async fn closed(&self) -> Ended {
-        unimplemented!()
+        let mut ended = self.inner.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(ended) => ended.clone().unwrap_or(Ended::Drained),
+            Err(_root_gone) => Ended::Drained,
+        }
+    }
+
+    /// Makes a loop fail, for tests.
+    #[cfg(feature = "testing")]
+    pub fn inject(&self, fault: crate::testing::Fault) -> bool {
+        self.inner.parts.nursery.faults.inject(fault)
+    }
+
+    async fn ask_peers(&self) -> Result<Part, MeshGone> {
+        self.ask(|reply| self.inner.branches.tell_peers(PeersMsg::Census(reply))).await
+    }
+
+    async fn ask_topics(&self) -> Result<Part, MeshGone> {
+        self.ask(|reply| self.inner.branches.tell_topics(TopicsMsg::Census(reply))).await
+    }
+
+    /// A supervisor that crashes with the question in its mailbox is asked again once it is back.
+    async fn ask(&self, tell: impl Fn(oneshot::Sender<Part>) -> Result<(), MeshGone>) -> Result<Part, MeshGone> {
+        for _ in 0..20 {
+            if self.inner.ended.borrow().is_some() {
+                return Err(MeshGone);
+            }
+            let (reply, answer) = oneshot::channel();
+            if tell(reply).is_ok()
+                && let Ok(part) = answer.await
+            {
+                return Ok(part);
+            }
+            sleep(self.inner.parts.limits.tick / 4).await;
+        }
+        Err(MeshGone)
+    }
+
+    fn report(&self, owned_by_branches: &[Owned]) -> LedgerReport {
+        let mut owned = Owned::none();
+        for kind in Kind::ALL {
+            for branch in owned_by_branches {
+                owned.add(kind, branch.get(kind) as usize);
+            }
+        }
+        self.inner.branches.add_owned(&mut owned);
+        // The program's own tasks are nobody's here; whoever counts them in knows how many it owns.
+        for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_of_mesh()) {
+            owned.add(kind, self.inner.parts.nursery.ledger.alive(kind) as usize);
+        }
+        self.inner.parts.nursery.ledger.report(&owned)
     }
 }
 
@@ -106,8 +371,9 @@ impl Mesh {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ended {
+    /// It was drained.
     Drained,
-    /// A child crashed more often than `restarts_max` in `restart_period`.
+    /// A child crashed more often than [`Limits::restarts_max`] in [`Limits::restart_period`]; the text names it.
     GaveUp(String),
 }
 
@@ -116,7 +382,11 @@ pub enum Ended {
 pub struct DrainReport {
     /// Whether everything ended by itself within the deadline.
     pub clean: bool,
-    /// Tasks still alive when the deadline passed, all of them aborted.
+    /// Tasks of the mesh still alive after everything was aborted.
     pub stragglers: u64,
+    /// How long it took.
     pub took: Duration,
 }
+
+#[cfg(test)]
+mod tests;

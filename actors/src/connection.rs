@@ -1,0 +1,147 @@
+//! One loop per QUIC connection: frames in, frames out. It never retries; `peer.rs` does.
+//!
+//! Two halves run side by side, and whichever ends first ends the connection. The send half (`connection/send.rs`) ends
+//! when its outbox yields `None`, after the retire sequence; the receive half (`connection/receive.rs`) ends when the
+//! remote closes. Nothing outside this room touches a stream, and nothing keeps the connection once the loop has ended:
+//! its permit, its ledger entry and its QUIC state go with it.
+
+use std::sync::Arc;
+
+use iroh::{
+    EndpointId,
+    endpoint::{Connection, VarInt},
+};
+use n0_future::time::{Instant, interval};
+
+use crate::{
+    address_book::AddressBook,
+    admission::Permit,
+    census::Side,
+    counters::{Counters, Reason},
+    lease::{Outbox, OutboxGauge},
+    ledger::Kind,
+    limits::Limits,
+    routes::Routes,
+    supervisor::{Heartbeat, Nursery},
+};
+
+mod receive;
+mod send;
+
+use receive::ReceiveHalf;
+use send::SendHalf;
+
+/// A connection whose handshake has finished, with the slot it occupies.
+#[derive(Debug)]
+pub(crate) struct Established {
+    pub(crate) connection: Connection,
+    pub(crate) permit: Permit,
+    pub(crate) side: Side,
+}
+
+impl Established {
+    pub(crate) fn peer(&self) -> EndpointId {
+        self.connection.remote_id()
+    }
+
+    pub(crate) fn is_perennial(&self) -> bool {
+        self.connection.alpn() == crate::wire::ALPN_PERENNIAL
+    }
+}
+
+/// What every connection loop of a mesh shares.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionContext {
+    pub(crate) me: EndpointId,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) routes: Routes,
+    pub(crate) addresses: AddressBook,
+    pub(crate) counters: Counters,
+    pub(crate) nursery: Nursery,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ConnectionEnd {
+    /// The last lease was dropped; everything queued was written and acknowledged, or its time was up.
+    Retired,
+    /// The remote did not read what was sent to it.
+    SlowPeer,
+    /// The remote closed, or the connection was lost.
+    Lost(String),
+    /// A test made it fail.
+    Injected,
+}
+
+/// Application close codes. Stock ignores them; our own nodes log them.
+impl ConnectionEnd {
+    fn close_code(&self) -> (VarInt, &'static [u8]) {
+        match self {
+            ConnectionEnd::Retired => (VarInt::from_u32(0), b"retired"),
+            ConnectionEnd::SlowPeer => (VarInt::from_u32(2), b"slow peer"),
+            ConnectionEnd::Lost(_) => (VarInt::from_u32(3), b"stream lost"),
+            ConnectionEnd::Injected => (VarInt::from_u32(4), b"internal error"),
+        }
+    }
+}
+
+/// Runs one connection until it ends.
+pub(crate) async fn run(
+    established: Established,
+    number: u64,
+    outbox: Outbox,
+    heartbeat: Heartbeat,
+    context: ConnectionContext,
+) -> ConnectionEnd {
+    let Established { connection, permit: _permit, side: _ } = established;
+    let watch = Watch { gauge: outbox.gauge(), heartbeat, context: &context };
+    let overflowed = outbox.overflowed();
+    let send = SendHalf::new(&connection, outbox, &context.limits).run();
+    let receive = ReceiveHalf::new(&connection, number, &context).run();
+    tokio::pin!(send, receive);
+    let (end, still_receiving) = tokio::select! {
+        // Verdicts before work: a connection that is to end must not be kept alive by traffic.
+        biased;
+        _ = overflowed.cancelled() => (ConnectionEnd::SlowPeer, false),
+        end = watch.run() => (end, false),
+        end = &mut send => (end, true),
+        end = &mut receive => (end, false),
+    };
+    if end == ConnectionEnd::SlowPeer {
+        context.counters.count(Reason::ClosedSlowPeer);
+    }
+    let (code, reason) = end.close_code();
+    connection.close(code, reason);
+    if still_receiving {
+        // What the remote sent before it saw the close is already here; hand it on.
+        receive.await;
+    }
+    end
+}
+
+/// The third party of the loop: beats its heart and judges its outbox.
+struct Watch<'a> {
+    gauge: OutboxGauge,
+    heartbeat: Heartbeat,
+    context: &'a ConnectionContext,
+}
+
+impl Watch<'_> {
+    async fn run(&self) -> ConnectionEnd {
+        let mut turn = interval(self.context.limits.frozen_timeout / 4);
+        loop {
+            tokio::select! {
+                strike = self.context.nursery.faults.strike(Kind::Connection) => {
+                    strike.land().await;
+                    return ConnectionEnd::Injected;
+                }
+                _ = turn.tick() => {
+                    self.heartbeat.beat();
+                    if self.gauge.is_full_for(Instant::now(), self.context.limits.slow_peer_timeout) {
+                        return ConnectionEnd::SlowPeer;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The send half: one outbox in, one stream per topic out, and the retire sequence at the end.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use iroh::endpoint::{Connection, SendStream};
+use iroh_gossip::proto::TopicId;
+use n0_future::{
+    FuturesUnordered, StreamExt,
+    time::{sleep, timeout},
+};
+
+use super::ConnectionEnd;
+use crate::{
+    lease::{Outbox, Outgoing},
+    limits::Limits,
+    wire,
+};
+
+/// Items taken from the outbox before writing. Enough to fill a few packets, few enough to stay fair.
+const BATCH_MAX: usize = 64;
+
+pub(super) struct SendHalf<'a> {
+    connection: &'a Connection,
+    outbox: Outbox,
+    limits: &'a Limits,
+    streams: HashMap<TopicId, SendStream>,
+    /// Finished streams whose last bytes may not have been acknowledged. At most one per topic.
+    finishing: HashMap<TopicId, SendStream>,
+}
+
+impl<'a> SendHalf<'a> {
+    pub(super) fn new(connection: &'a Connection, outbox: Outbox, limits: &'a Limits) -> Self {
+        Self { connection, outbox, limits, streams: HashMap::new(), finishing: HashMap::new() }
+    }
+
+    pub(super) async fn run(mut self) -> ConnectionEnd {
+        loop {
+            let first = match self.outbox.next().await {
+                Some(first) => first,
+                // The last lease is gone and everything queued has been written.
+                None => return self.retire().await,
+            };
+            let batch = self.take_batch(first);
+            // A remote that does not take one batch in this time is slow, whatever its queue looks like.
+            match timeout(self.limits.slow_peer_timeout, self.write(batch)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(lost)) => return lost,
+                Err(_elapsed) => return ConnectionEnd::SlowPeer,
+            }
+        }
+    }
+
+    fn take_batch(&mut self, first: Outgoing) -> Vec<Outgoing> {
+        let mut batch = vec![first];
+        while batch.len() < BATCH_MAX {
+            match self.outbox.next_now() {
+                Some(item) => batch.push(item),
+                None => break,
+            }
+        }
+        batch
+    }
+
+    /// Writes a batch, runs of frames for one topic in one go.
+    async fn write(&mut self, batch: Vec<Outgoing>) -> Result<(), ConnectionEnd> {
+        let mut run: Vec<Bytes> = Vec::with_capacity(batch.len() + 1);
+        let mut run_topic = None;
+        for item in batch {
+            let (topic, frame, last) = match item {
+                Outgoing::Frame { topic, frame, last } => (topic, Some(frame), last),
+                Outgoing::Finish { topic } => (topic, None, true),
+            };
+            if run_topic.is_some_and(|open| open != topic) {
+                self.write_run(&mut run_topic, &mut run).await?;
+            }
+            if let Some(frame) = frame {
+                run_topic = Some(topic);
+                run.push(frame);
+            }
+            if last {
+                self.write_run(&mut run_topic, &mut run).await?;
+                self.finish(topic);
+            }
+        }
+        self.write_run(&mut run_topic, &mut run).await
+    }
+
+    async fn write_run(&mut self, topic: &mut Option<TopicId>, run: &mut Vec<Bytes>) -> Result<(), ConnectionEnd> {
+        let Some(topic) = topic.take() else { return Ok(()) };
+        let stream = match self.streams.entry(topic) {
+            std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                let stream = self.connection.open_uni().await.map_err(lost)?;
+                // Stock reads the header inline and stands still until it is there: one write with the first frame.
+                run.insert(0, Bytes::copy_from_slice(&wire::encode_header(topic)));
+                vacant.insert(stream)
+            }
+        };
+        stream.write_all_chunks(run).await.map_err(lost)?;
+        run.clear();
+        Ok(())
+    }
+
+    fn finish(&mut self, topic: TopicId) {
+        if let Some(mut stream) = self.streams.remove(&topic)
+            && stream.finish().is_ok()
+        {
+            self.finishing.insert(topic, stream);
+        }
+    }
+
+    /// Finish every stream, wait until the remote has it all, and give it a moment to accept what it has not looked
+    /// at: stock loses streams it had not accepted when the close arrives (`net/util.rs`, 0.101.0).
+    async fn retire(mut self) -> ConnectionEnd {
+        for topic in self.streams.keys().copied().collect::<Vec<_>>() {
+            self.finish(topic);
+        }
+        let mut stopped: FuturesUnordered<_> = self.finishing.values().map(SendStream::stopped).collect();
+        let all_stopped = async { while stopped.next().await.is_some() {} };
+        // Either way the connection closes now; what is not acknowledged after this long will not be.
+        let _in_time = timeout(self.limits.finish_timeout, all_stopped).await;
+        sleep(self.limits.close_grace).await;
+        ConnectionEnd::Retired
+    }
+}
+
+fn lost(error: impl std::fmt::Display) -> ConnectionEnd {
+    ConnectionEnd::Lost(error.to_string())
+}

@@ -1,0 +1,48 @@
+//! One outgoing attempt with a deadline. It never retries; whoever asked decides whether to ask again.
+
+use std::sync::Arc;
+
+use iroh::{
+    Endpoint, EndpointId,
+    endpoint::{ConnectOptions, Connection},
+};
+use n0_future::time::timeout;
+
+use crate::{
+    admission::Permit,
+    census::Side,
+    connection::Established,
+    handshake::{HalfOpen, HandshakeError},
+    ledger::Kind,
+    limits::Limits,
+    supervisor::Nursery,
+    wire,
+};
+
+/// Dials `peer` once, offering our own protocol before stock's.
+pub(crate) async fn run(
+    endpoint: Endpoint,
+    peer: EndpointId,
+    permit: Permit,
+    limits: Arc<Limits>,
+    nursery: Nursery,
+) -> Result<Established, HandshakeError> {
+    let attempt = HalfOpen::new(connect(endpoint, peer), permit, Side::Dialed);
+    tokio::select! {
+        strike = nursery.faults.strike(Kind::Dial) => {
+            // A frozen dial still has its deadline.
+            match timeout(limits.dial_timeout, strike.land()).await {
+                Ok(()) => Err(HandshakeError::Failed("injected".into())),
+                Err(_elapsed) => Err(HandshakeError::TimedOut),
+            }
+        }
+        outcome = attempt.finish(limits.dial_timeout) => outcome,
+    }
+}
+
+async fn connect(endpoint: Endpoint, peer: EndpointId) -> Result<Connection, String> {
+    let options = ConnectOptions::new().with_additional_alpns(vec![wire::ALPN_STOCK.to_vec()]);
+    let connecting =
+        endpoint.connect_with_opts(peer, wire::ALPN_PERENNIAL, options).await.map_err(|error| error.to_string())?;
+    connecting.await.map_err(|error| error.to_string())
+}

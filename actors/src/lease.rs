@@ -1,0 +1,296 @@
+//! Leases: the only way to keep a connection alive, and the outbox they feed.
+//!
+//! A [`Lease`] is a sender of one connection's bounded [`Outbox`]. While anyone holds one, the connection lives; when the
+//! last is dropped, the outbox yields `None` and the connection retires. Tables keep a [`LeaseSource`], which cannot keep
+//! anything alive. Nothing here waits: what a full outbox means is decided in [`Lease::send`].
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use iroh_gossip::proto::TopicId;
+use n0_future::time::Instant;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::limits::Limits;
+
+/// What a connection is asked to write.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    /// One encoded frame; `last` finishes the topic's stream after it.
+    Frame { topic: TopicId, frame: Bytes, last: bool },
+    /// Nothing more for this topic: finish its stream.
+    Finish { topic: TopicId },
+}
+
+impl Outgoing {
+    fn len(&self) -> usize {
+        match self {
+            Outgoing::Frame { frame, .. } => frame.len(),
+            Outgoing::Finish { .. } => 0,
+        }
+    }
+}
+
+/// Which places of an outbox a frame may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// Payload: dropped when full, Plumtree repairs it (IHave, Graft).
+    Payload,
+    /// Membership: may take the reserved last places; a remote that has no room even for it is a slow peer.
+    Membership,
+}
+
+/// Why a frame was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SendRefused {
+    /// The outbox has no place for this urgency.
+    Full,
+    /// The connection has ended.
+    Closed,
+}
+
+/// A strong hold on one connection. Clone it to hold longer; drop it to let go.
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    sender: mpsc::Sender<Outgoing>,
+    state: Arc<OutboxState>,
+}
+
+/// A weak hold: it can hand out leases while at least one lives.
+#[derive(Debug, Clone)]
+pub(crate) struct LeaseSource {
+    sender: mpsc::WeakSender<Outgoing>,
+    state: Arc<OutboxState>,
+}
+
+/// The connection's end: frames come out in order, then `None`.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    receiver: mpsc::Receiver<Outgoing>,
+    state: Arc<OutboxState>,
+}
+
+#[derive(Debug)]
+struct OutboxState {
+    connection: u64,
+    perennial: bool,
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    frames_max: usize,
+    membership_reserve: usize,
+    full_since: Mutex<Option<Instant>>,
+    superseded: AtomicBool,
+    overflowed: CancellationToken,
+}
+
+/// A fresh outbox for connection number `connection`, with its first lease.
+pub(crate) fn outbox(connection: u64, perennial: bool, limits: &Limits) -> (Lease, Outbox) {
+    let (sender, receiver) = mpsc::channel(limits.outbox_frames_max);
+    let state = Arc::new(OutboxState {
+        connection,
+        perennial,
+        bytes: AtomicUsize::new(0),
+        bytes_max: limits.outbox_bytes_max,
+        frames_max: limits.outbox_frames_max,
+        membership_reserve: limits.outbox_membership_reserve,
+        full_since: Mutex::new(None),
+        superseded: AtomicBool::new(false),
+        overflowed: CancellationToken::new(),
+    });
+    (Lease { sender, state: state.clone() }, Outbox { receiver, state })
+}
+
+impl Lease {
+    /// The number of the connection this lease holds.
+    pub(crate) fn connection(&self) -> u64 {
+        self.state.connection
+    }
+
+    /// Whether the remote is a perennial node.
+    pub(crate) fn is_perennial(&self) -> bool {
+        self.state.perennial
+    }
+
+    /// Whether the connection has ended, or another one to the same remote should be used.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.sender.is_closed() || self.state.superseded.load(Ordering::Relaxed)
+    }
+
+    /// How long this outbox has been full, if it is.
+    pub(crate) fn full_for(&self, now: Instant) -> Option<Duration> {
+        let full_since = *self.state.full_since.lock().expect("no holder panics");
+        full_since.map(|since| now.duration_since(since))
+    }
+
+    /// Queues one item without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`SendRefused::Full`] when there is no place for `urgency`; for membership that also marks the remote a slow peer
+    /// and ends the connection. [`SendRefused::Closed`] when the connection has ended.
+    pub(crate) fn send(&self, item: Outgoing, urgency: Urgency, now: Instant) -> Result<(), SendRefused> {
+        if self.sender.is_closed() {
+            return Err(SendRefused::Closed);
+        }
+        let len = item.len();
+        let bytes = self.state.bytes.fetch_add(len, Ordering::Relaxed) + len;
+        let fits = match urgency {
+            Urgency::Payload => bytes <= self.state.bytes_max && self.sender.capacity() > self.state.membership_reserve,
+            Urgency::Membership => true,
+        };
+        let sent = match fits {
+            true => self.sender.try_send(item).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => SendRefused::Full,
+                mpsc::error::TrySendError::Closed(_) => SendRefused::Closed,
+            }),
+            false => Err(SendRefused::Full),
+        };
+        if let Err(refused) = sent {
+            self.state.bytes.fetch_sub(len, Ordering::Relaxed);
+            if refused == SendRefused::Full {
+                self.state.full_since.lock().expect("no holder panics").get_or_insert(now);
+                if urgency == Urgency::Membership {
+                    self.state.overflowed.cancel();
+                }
+            }
+        }
+        sent
+    }
+
+    pub(crate) fn source(&self) -> LeaseSource {
+        LeaseSource { sender: self.sender.downgrade(), state: self.state.clone() }
+    }
+}
+
+impl LeaseSource {
+    /// A new lease, if the connection is still held by anyone.
+    pub(crate) fn upgrade(&self) -> Option<Lease> {
+        let sender = self.sender.upgrade()?;
+        (!sender.is_closed()).then(|| Lease { sender, state: self.state.clone() })
+    }
+
+    /// Leases that live now.
+    pub(crate) fn leases(&self) -> usize {
+        self.sender.strong_count()
+    }
+
+    pub(crate) fn queued_frames(&self) -> usize {
+        self.sender.upgrade().map_or(0, |sender| self.state.frames_max.saturating_sub(sender.capacity()))
+    }
+
+    /// Marks the connection as replaced: its holders should take a lease on the one that replaced it.
+    pub(crate) fn supersede(&self) {
+        self.state.superseded.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Outbox {
+    /// The next item; `None` once the last lease is gone and everything queued has been taken. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<Outgoing> {
+        let item = self.receiver.recv().await;
+        self.on_taken(item.as_ref());
+        item
+    }
+
+    /// The next item if one is waiting.
+    pub(crate) fn next_now(&mut self) -> Option<Outgoing> {
+        let item = self.receiver.try_recv().ok();
+        self.on_taken(item.as_ref());
+        item
+    }
+
+    /// Resolves when a membership frame found no place.
+    pub(crate) fn overflowed(&self) -> CancellationToken {
+        self.state.overflowed.clone()
+    }
+
+    /// A view on how long this outbox has been full, for the loop that watches it.
+    pub(crate) fn gauge(&self) -> OutboxGauge {
+        OutboxGauge { state: self.state.clone() }
+    }
+
+    fn on_taken(&mut self, item: Option<&Outgoing>) {
+        if let Some(item) = item {
+            self.state.bytes.fetch_sub(item.len(), Ordering::Relaxed);
+            if self.receiver.len() <= self.state.frames_max / 2 {
+                *self.state.full_since.lock().expect("no holder panics") = None;
+            }
+        }
+    }
+}
+
+/// See [`Outbox::gauge`].
+#[derive(Debug)]
+pub(crate) struct OutboxGauge {
+    state: Arc<OutboxState>,
+}
+
+impl OutboxGauge {
+    pub(crate) fn is_full_for(&self, now: Instant, timeout: Duration) -> bool {
+        let full_since = *self.state.full_since.lock().expect("no holder panics");
+        full_since.is_some_and(|since| now.duration_since(since) >= timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOPIC: TopicId = TopicId::from_bytes([7; 32]);
+
+    fn limits() -> Limits {
+        Limits { outbox_frames_max: 4, outbox_membership_reserve: 2, outbox_bytes_max: 8192, ..Limits::default() }
+    }
+
+    fn frame(len: usize) -> Outgoing {
+        Outgoing::Frame { topic: TOPIC, frame: Bytes::from(vec![0; len]), last: false }
+    }
+
+    #[tokio::test]
+    async fn dropping_the_last_lease_yields_none_after_what_was_queued() {
+        let (lease, mut outbox) = outbox(1, true, &limits());
+        let source = lease.source();
+        let second = source.upgrade().expect("the first lease lives");
+        second.send(frame(10), Urgency::Payload, Instant::now()).expect("an empty outbox");
+        drop((lease, second));
+        assert!(outbox.next().await.is_some(), "queued frames are written first");
+        assert!(outbox.next().await.is_none());
+        assert!(source.upgrade().is_none(), "a retired connection cannot be leased");
+    }
+
+    #[tokio::test]
+    async fn the_last_places_are_kept_for_membership() {
+        let now = Instant::now();
+        let (lease, mut outbox) = outbox(1, true, &limits());
+        for _ in 0..2 {
+            lease.send(frame(10), Urgency::Payload, now).expect("room for payload");
+        }
+        assert_eq!(lease.send(frame(10), Urgency::Payload, now), Err(SendRefused::Full));
+        for _ in 0..2 {
+            lease.send(frame(10), Urgency::Membership, now).expect("the reserve");
+        }
+        assert!(!outbox.overflowed().is_cancelled());
+        assert_eq!(lease.send(frame(10), Urgency::Membership, now), Err(SendRefused::Full));
+        assert!(outbox.overflowed().is_cancelled(), "no room even for membership: a slow peer");
+        assert!(lease.full_for(now).is_some());
+        while outbox.next_now().is_some() {}
+        assert_eq!(lease.full_for(now), None, "an emptied outbox is not full");
+    }
+
+    #[tokio::test]
+    async fn bytes_are_bounded_beside_frames_and_come_back() {
+        let now = Instant::now();
+        let (lease, mut outbox) = outbox(1, true, &limits());
+        lease.send(frame(8000), Urgency::Payload, now).expect("fits");
+        assert_eq!(lease.send(frame(8000), Urgency::Payload, now), Err(SendRefused::Full));
+        assert!(outbox.next().await.is_some());
+        lease.send(frame(8000), Urgency::Payload, now).expect("the bytes came back");
+    }
+}

@@ -1,0 +1,61 @@
+//! Two real nodes in one process, end to end. The larger stories are in the `tests` crate.
+
+use super::*;
+use crate::handle::Event;
+
+const TOPIC: TopicId = TopicId::from_bytes([1; 32]);
+const DEADLINE: Duration = Duration::from_secs(30);
+
+async fn next_message(handle: &mut TopicHandle) -> bytes::Bytes {
+    let received = async {
+        loop {
+            match handle.next_event().await {
+                Some(Event::Received(message)) => return message.content,
+                Some(_) => {}
+                None => panic!("the topic closed"),
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, received).await.expect("a message within the deadline")
+}
+
+#[tokio::test]
+async fn two_nodes_exchange_messages_and_leave_nothing_behind() {
+    let first = Mesh::builder().spawn().await.expect("first node");
+    let second = Mesh::builder().spawn().await.expect("second node");
+    let mut at_first = first.join(TOPIC, Vec::<EndpointAddr>::new()).await.expect("join");
+    let mut at_second = second.join(TOPIC, [first.addr()]).await.expect("join");
+    assert!(tokio::time::timeout(DEADLINE, at_second.joined()).await.expect("a neighbour"));
+    assert!(tokio::time::timeout(DEADLINE, at_first.joined()).await.expect("a neighbour"));
+
+    at_first.publish("from the first").await.expect("published");
+    assert_eq!(next_message(&mut at_second).await, "from the first");
+    at_second.publish("from the second").await.expect("published");
+    assert_eq!(next_message(&mut at_first).await, "from the second");
+
+    let census = first.census().await.expect("census");
+    assert_eq!(census.neighbors(), 1);
+    assert!(census.peers[0].connections.iter().all(|one| one.perennial));
+    for mesh in [&first, &second] {
+        let report = mesh.settle(DEADLINE).await.expect("ledger");
+        assert_eq!(report.orphans(), 0, "{report}");
+    }
+    drop(at_second);
+    for mesh in [first, second] {
+        let report = mesh.drain(DEADLINE).await;
+        assert!(report.clean, "{report:?}\n{}", mesh.ledger_counters().report(&Owned::none()));
+        assert_eq!(mesh.ledger_counters().alive_total(), 0);
+    }
+}
+
+#[tokio::test]
+async fn contradicting_limits_and_taken_addresses_are_named() {
+    let limits = Limits { connections_max: 0, ..Limits::default() };
+    let error = Mesh::builder().limits(limits).spawn().await.expect_err("contradiction");
+    assert_eq!(error.to_string(), "impossible limits: connections_max is 0; it must be at least 1");
+
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let addr = taken.local_addr().expect("its address");
+    let error = Mesh::builder().listen(addr).spawn().await.expect_err("taken");
+    assert!(error.to_string().starts_with(&format!("cannot listen on {addr}: ")), "{error}");
+}

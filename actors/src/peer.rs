@@ -1,0 +1,357 @@
+//! The supervisor of one remote: owns its connection loops and its dial. Redials when a topic asks, never by itself.
+//!
+//! A ractor actor, one per remote, started by `peers.rs` when a remote is first wanted or first knocks, and stopped by
+//! it once there is nothing left to supervise. It never awaits the network: its children do. What to do is decided in
+//! `peer/state.rs`.
+
+use std::collections::BTreeMap;
+
+use iroh::{Endpoint, EndpointId};
+use n0_future::time::Instant;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use crate::{
+    admission::{Admission, Refusal},
+    census::{ConnectionCensus, PeerCensus, Side},
+    connection::{self, ConnectionContext, ConnectionEnd, Established},
+    counters::Reason,
+    dialer,
+    handshake::HandshakeError,
+    lease::{Lease, LeaseSource, outbox},
+    ledger::{Entry, Kind},
+    peers::{CensusCollector, ConnectionNumbers, PeersMsg},
+    supervisor::{Child, Exit, Heartbeat, Pulse},
+};
+
+pub(crate) mod state;
+
+use state::{CloseCause, Effect, State};
+
+/// What the supervisor of a remote is told.
+#[derive(Debug)]
+pub(crate) enum PeerMsg {
+    /// A topic wants to reach the remote.
+    Want,
+    /// An incoming handshake with the remote has finished.
+    Accepted(Box<Established>),
+    /// The outgoing attempt has ended.
+    DialEnded(Box<Exit<Result<Established, HandshakeError>>>),
+    /// A connection loop has ended.
+    ConnectionEnded(u64, Exit<ConnectionEnd>),
+    /// Look after the children.
+    Tick,
+    /// Answer for this remote.
+    Census(CensusCollector),
+    /// Let go of everything that no topic holds; dial no more.
+    Drain,
+}
+
+/// What it is started with.
+#[derive(Debug)]
+pub(crate) struct PeerArguments {
+    pub(crate) peer: EndpointId,
+    pub(crate) peers: ActorRef<PeersMsg>,
+    pub(crate) shared: PeerShared,
+}
+
+/// What the supervisors of all remotes share.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerShared {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) admission: Admission,
+    pub(crate) numbers: ConnectionNumbers,
+    pub(crate) connections: ConnectionContext,
+}
+
+pub(crate) struct Peer;
+
+pub(crate) struct PeerState {
+    _entry: Entry,
+    peer: EndpointId,
+    peers: ActorRef<PeersMsg>,
+    shared: PeerShared,
+    state: State,
+    loops: BTreeMap<u64, Loop>,
+    dial: Option<Child>,
+    /// Messages that can start work, handled so far: `peers.rs` compares before it believes that we are idle.
+    handled: u64,
+    draining: bool,
+}
+
+/// One connection loop and what is known of it from outside.
+struct Loop {
+    child: Child,
+    pulse: Pulse,
+    source: LeaseSource,
+    kept: Option<Lease>,
+    side: Side,
+    perennial: bool,
+    since: Instant,
+    connection: iroh::endpoint::WeakConnectionHandle,
+}
+
+impl Actor for Peer {
+    type Msg = PeerMsg;
+    type State = PeerState;
+    type Arguments = PeerArguments;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<PeerMsg>,
+        arguments: PeerArguments,
+    ) -> Result<PeerState, ActorProcessingErr> {
+        let PeerArguments { peer, peers, shared } = arguments;
+        let context = &shared.connections;
+        Ok(PeerState {
+            _entry: context.nursery.ledger.enter(Kind::Peer),
+            state: State::new(context.me, peer, &context.limits),
+            peer,
+            peers,
+            shared,
+            loops: BTreeMap::new(),
+            dial: None,
+            handled: 0,
+            draining: false,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<PeerMsg>,
+        message: PeerMsg,
+        state: &mut PeerState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PeerMsg::Want => state.on_want(&myself),
+            PeerMsg::Accepted(established) => {
+                state.handled += 1;
+                state.on_established(&myself, *established);
+            }
+            PeerMsg::DialEnded(exit) => state.on_dial_ended(&myself, *exit),
+            PeerMsg::ConnectionEnded(number, exit) => state.on_connection_ended(&myself, number, exit),
+            PeerMsg::Tick => state.on_tick(&myself),
+            PeerMsg::Census(collector) => state.on_census(&collector),
+            PeerMsg::Drain => state.on_drain(&myself),
+        }
+        state.report_idle();
+        Ok(())
+    }
+
+    /// A remote's supervisor has no actor children; its loops report as messages.
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<PeerMsg>,
+        _event: SupervisionEvent,
+        _state: &mut PeerState,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl PeerState {
+    fn on_want(&mut self, myself: &ActorRef<PeerMsg>) {
+        self.handled += 1;
+        let leasable = self.shared.connections.routes.lease(&self.peer).is_some();
+        let effects = match self.draining && !leasable {
+            true => self.state.on_dial_failed(),
+            false => self.state.on_wanted(leasable),
+        };
+        self.apply(myself, effects);
+    }
+
+    fn on_established(&mut self, myself: &ActorRef<PeerMsg>, established: Established) {
+        if self.draining {
+            // Dropping it closes it: topics have been left, nobody could use it.
+            return;
+        }
+        let (side, perennial) = (established.side, established.is_perennial());
+        let number = self.start_loop(myself, established);
+        tracing::info!(peer = %self.peer.fmt_short(), number, ?side, perennial, "connected");
+        let effects = self.state.on_connected(number, side, perennial, Instant::now());
+        self.apply(myself, effects);
+    }
+
+    fn start_loop(&mut self, myself: &ActorRef<PeerMsg>, established: Established) -> u64 {
+        let context = self.shared.connections.clone();
+        let number = self.shared.numbers.next();
+        let (side, perennial) = (established.side, established.is_perennial());
+        let connection = established.connection.weak_handle();
+        let (lease, outbox) = outbox(number, perennial, &context.limits);
+        let heartbeat = Heartbeat::default();
+        let now = Instant::now();
+        let owner = myself.clone();
+        let nursery = context.nursery.clone();
+        let child = nursery.spawn(
+            Kind::Connection,
+            connection::run(established, number, outbox, heartbeat.clone(), context),
+            // A dead owner needs no news: its drop has aborted this loop.
+            move |exit| drop(owner.cast(PeerMsg::ConnectionEnded(number, exit))),
+        );
+        self.loops.insert(
+            number,
+            Loop {
+                child,
+                pulse: Pulse::new(heartbeat, now),
+                source: lease.source(),
+                kept: Some(lease),
+                side,
+                perennial,
+                since: now,
+                connection,
+            },
+        );
+        number
+    }
+
+    fn on_dial_ended(&mut self, myself: &ActorRef<PeerMsg>, exit: Exit<Result<Established, HandshakeError>>) {
+        self.dial = None;
+        let error = match exit {
+            Exit::Finished(Ok(established)) => return self.on_established(myself, established),
+            Exit::Finished(Err(HandshakeError::TimedOut)) => "timed out".to_owned(),
+            Exit::Finished(Err(HandshakeError::Failed(error))) => error,
+            Exit::Panicked(text) => format!("panicked: {text}"),
+            Exit::Killed => "killed".to_owned(),
+        };
+        tracing::debug!(peer = %self.peer.fmt_short(), %error, "dial failed");
+        self.shared.connections.counters.count(Reason::DialFailed);
+        let effects = self.state.on_dial_failed();
+        self.apply(myself, effects);
+    }
+
+    fn on_connection_ended(&mut self, myself: &ActorRef<PeerMsg>, number: u64, exit: Exit<ConnectionEnd>) {
+        self.loops.remove(&number);
+        match exit {
+            Exit::Finished(end) => {
+                tracing::info!(peer = %self.peer.fmt_short(), number, ?end, "connection ended");
+            }
+            Exit::Panicked(text) => {
+                tracing::warn!(peer = %self.peer.fmt_short(), number, %text, "connection loop panicked");
+            }
+            Exit::Killed => tracing::warn!(peer = %self.peer.fmt_short(), number, "connection loop killed"),
+        }
+        let effects = self.state.on_ended(number);
+        self.apply(myself, effects);
+    }
+
+    fn on_tick(&mut self, myself: &ActorRef<PeerMsg>) {
+        let now = Instant::now();
+        let frozen_timeout = self.shared.connections.limits.frozen_timeout;
+        for (number, one) in &mut self.loops {
+            if one.pulse.is_frozen(now, frozen_timeout) {
+                tracing::warn!(peer = %self.peer.fmt_short(), number, "connection loop is frozen; killing it");
+                self.shared.connections.counters.count(Reason::ClosedFrozen);
+                one.child.kill();
+            }
+        }
+        let loops = &self.loops;
+        let leases = |number| loops.get(&number).map_or(0, |one: &Loop| one.leases_of_topics());
+        let effects = self.state.on_tick(now, leases);
+        self.apply(myself, effects);
+    }
+
+    fn on_drain(&mut self, myself: &ActorRef<PeerMsg>) {
+        self.draining = true;
+        self.dial = None;
+        let effects = self.state.on_drain();
+        self.apply(myself, effects);
+    }
+
+    fn apply(&mut self, myself: &ActorRef<PeerMsg>, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Dial => self.dial(myself),
+                Effect::Route(number) => {
+                    let source = number.and_then(|number| self.loops.get(&number)).map(|one| one.source.clone());
+                    self.shared.connections.routes.set_connection(self.peer, source);
+                }
+                Effect::Signal(signal) => self.shared.connections.routes.signal(self.peer, signal),
+                Effect::Keep(number) => {
+                    if let Some(one) = self.loops.get_mut(&number) {
+                        one.kept = one.source.upgrade();
+                    }
+                }
+                Effect::LetGo(number) => {
+                    if let Some(one) = self.loops.get_mut(&number) {
+                        one.kept = None;
+                    }
+                }
+                Effect::Supersede(number) => {
+                    if let Some(one) = self.loops.get(&number) {
+                        one.source.supersede();
+                    }
+                }
+                Effect::Close(_, CloseCause::Unclaimed) => {
+                    self.shared.connections.counters.count(Reason::ClosedUnclaimed);
+                }
+                Effect::Close(number, CloseCause::PerPeer) => {
+                    self.shared.connections.counters.count(Reason::ClosedPerPeer);
+                    if let Some(one) = self.loops.get(&number) {
+                        one.child.kill();
+                    }
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, myself: &ActorRef<PeerMsg>) {
+        let context = &self.shared.connections;
+        let permit = match self.shared.admission.admit_dial() {
+            Ok(permit) => permit,
+            Err(Refusal::AtCap | Refusal::HalfOpen) => {
+                context.counters.count(Reason::DialRefused);
+                let effects = self.state.on_dial_failed();
+                return self.apply(myself, effects);
+            }
+        };
+        let owner = myself.clone();
+        let task = dialer::run(
+            self.shared.endpoint.clone(),
+            self.peer,
+            permit,
+            context.limits.clone(),
+            context.nursery.clone(),
+        );
+        let report = move |exit| drop(owner.cast(PeerMsg::DialEnded(Box::new(exit))));
+        self.dial = Some(context.nursery.spawn(Kind::Dial, task, report));
+    }
+
+    fn report_idle(&self) {
+        if self.state.is_idle() && self.dial.is_none() && self.loops.is_empty() {
+            drop(self.peers.cast(PeersMsg::Idle { peer: self.peer, handled: self.handled }));
+        }
+    }
+
+    fn on_census(&self, collector: &CensusCollector) {
+        let now = Instant::now();
+        let connections = self.loops.iter().map(|(number, one)| one.census(*number, now)).collect();
+        let census = PeerCensus { id: self.peer, connections, dialing: self.state.is_dialing() };
+        collector.add_peer(census, self.loops.len(), usize::from(self.dial.is_some()));
+    }
+}
+
+impl Loop {
+    fn leases_of_topics(&self) -> usize {
+        self.source.leases().saturating_sub(usize::from(self.kept.is_some()))
+    }
+
+    fn census(&self, number: u64, now: Instant) -> ConnectionCensus {
+        let (path, rtt) = match self.connection.upgrade() {
+            Some(connection) => {
+                let paths = connection.paths();
+                let selected = paths.iter().find(|path| path.is_selected());
+                (selected.as_ref().map(|path| path.remote_addr().clone()), selected.as_ref().map(|path| path.rtt()))
+            }
+            None => (None, None),
+        };
+        ConnectionCensus {
+            number,
+            side: self.side,
+            perennial: self.perennial,
+            age: now.duration_since(self.since),
+            leases: self.leases_of_topics(),
+            queued_frames: self.source.queued_frames(),
+            path,
+            rtt,
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! What the supervisor of one remote thinks: its connections, its dial, its duplicates. `[pure]`
+//!
+//! Every loss of a connection takes one path through here: ended → another one, or gone. Towards a stock remote two
+//! connections are kept and closed together, because which one it sends over cannot be seen from here; between our own
+//! nodes the one that the smaller id dialed stays, and the side that dialed the other lets it retire.
+
+use std::time::Duration;
+
+use iroh::EndpointId;
+use n0_future::time::Instant;
+
+use crate::{census::Side, limits::Limits, routes::Signal};
+
+/// Connections made within this long of each other are a simultaneous dial. Otherwise the newer one wins: the older may
+/// belong to a process that has been killed since.
+const SIMULTANEOUS: Duration = Duration::from_secs(10);
+
+/// What the supervisor must do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Start an outgoing attempt.
+    Dial,
+    /// Topics reach the remote over this connection from here on; `None`: over none.
+    Route(Option<u64>),
+    /// Tell the topics.
+    Signal(Signal),
+    /// Keep this connection alive although no topic holds a lease on it.
+    Keep(u64),
+    /// Stop keeping it: it lives as long as a topic holds a lease.
+    LetGo(u64),
+    /// Tell the holders of leases on this connection to take one on the routed one.
+    Supersede(u64),
+    /// Close it now.
+    Close(u64, CloseCause),
+}
+
+/// Why the supervisor closes a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CloseCause {
+    /// The remote holds more connections than one remote may.
+    PerPeer,
+    /// Nobody claimed it in time. Counted, then let go.
+    Unclaimed,
+}
+
+#[derive(Debug)]
+struct Line {
+    number: u64,
+    side: Side,
+    perennial: bool,
+    since: Instant,
+    kept: bool,
+    claimed: bool,
+}
+
+/// The thinking half of one remote's supervisor.
+#[derive(Debug)]
+pub(crate) struct State {
+    me: EndpointId,
+    peer: EndpointId,
+    connections_max: usize,
+    unclaimed_timeout: Duration,
+    lines: Vec<Line>,
+    routed: Option<u64>,
+    dialing: bool,
+}
+
+impl State {
+    pub(crate) fn new(me: EndpointId, peer: EndpointId, limits: &Limits) -> Self {
+        Self {
+            me,
+            peer,
+            connections_max: limits.connections_per_peer_max,
+            unclaimed_timeout: limits.unclaimed_timeout,
+            lines: Vec::new(),
+            routed: None,
+            dialing: false,
+        }
+    }
+
+    /// Nothing to supervise: no connection, no dial.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lines.is_empty() && !self.dialing
+    }
+
+    pub(crate) fn is_dialing(&self) -> bool {
+        self.dialing
+    }
+
+    /// A topic wants to reach the remote. `leasable`: whether the routed connection can still be leased.
+    pub(crate) fn on_wanted(&mut self, leasable: bool) -> Vec<Effect> {
+        match (leasable, self.dialing) {
+            (true, _) => vec![Effect::Signal(Signal::Reachable)],
+            (false, true) => Vec::new(),
+            (false, false) => {
+                self.dialing = true;
+                vec![Effect::Dial]
+            }
+        }
+    }
+
+    /// The outgoing attempt failed, or was not allowed.
+    pub(crate) fn on_dial_failed(&mut self) -> Vec<Effect> {
+        self.dialing = false;
+        match self.routed {
+            Some(_) => vec![Effect::Signal(Signal::Reachable)],
+            None => vec![Effect::Signal(Signal::Gone)],
+        }
+    }
+
+    /// A handshake has finished, in either direction. Every connection starts kept, until a topic claims it.
+    pub(crate) fn on_connected(&mut self, number: u64, side: Side, perennial: bool, now: Instant) -> Vec<Effect> {
+        if side == Side::Dialed {
+            self.dialing = false;
+        }
+        let mut effects = Vec::new();
+        self.lines.push(Line { number, side, perennial, since: now, kept: true, claimed: false });
+        if self.lines.len() > self.connections_max {
+            let oldest = self.lines.remove(0).number;
+            effects.push(Effect::Close(oldest, CloseCause::PerPeer));
+        }
+        let winner = if perennial { self.settle(number, now) } else { number };
+        self.routed = Some(winner);
+        effects.push(Effect::Route(Some(winner)));
+        if perennial {
+            effects.extend(self.supersede_own_losers(winner));
+        } else if self.lines.len() > 1 {
+            // Two live connections to a stock remote: neither may close before the other.
+            for line in self.lines.iter_mut().filter(|line| !line.kept) {
+                line.kept = true;
+                effects.push(Effect::Keep(line.number));
+            }
+        }
+        effects.push(Effect::Signal(Signal::Reachable));
+        effects
+    }
+
+    /// The connection topics should use, after `newest` arrived.
+    fn settle(&self, newest: u64, now: Instant) -> u64 {
+        let winning_side = if self.me < self.peer { Side::Dialed } else { Side::Accepted };
+        self.lines
+            .iter()
+            .filter(|line| line.perennial && now.duration_since(line.since) <= SIMULTANEOUS)
+            .filter(|line| line.side == winning_side)
+            .map(|line| line.number)
+            .max()
+            .unwrap_or(newest)
+    }
+
+    /// Only the side that dialed a loser retires it: it has seen both connections alive, which a respawned remote with
+    /// one connection has not.
+    fn supersede_own_losers(&mut self, winner: u64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for line in self.lines.iter_mut().filter(|line| line.number != winner && line.side == Side::Dialed) {
+            effects.push(Effect::Supersede(line.number));
+            if std::mem::take(&mut line.kept) {
+                effects.push(Effect::LetGo(line.number));
+            }
+        }
+        effects
+    }
+
+    /// A connection loop has ended, however it ended.
+    pub(crate) fn on_ended(&mut self, number: u64) -> Vec<Effect> {
+        self.lines.retain(|line| line.number != number);
+        if self.routed != Some(number) {
+            return Vec::new();
+        }
+        self.routed = self.lines.last().map(|line| line.number);
+        let signal = if self.routed.is_some() { Signal::Reachable } else { Signal::Gone };
+        vec![Effect::Route(self.routed), Effect::Signal(signal)]
+    }
+
+    /// Looks at who still needs what. `leases` tells how many leases topics hold on a connection.
+    pub(crate) fn on_tick(&mut self, now: Instant, leases: impl Fn(u64) -> usize) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let any_claimed = self.lines.iter().any(|line| leases(line.number) > 0);
+        let several_stock = self.lines.len() > 1 && self.lines.iter().any(|line| !line.perennial);
+        for line in &mut self.lines {
+            line.claimed |= leases(line.number) > 0;
+        }
+        let any_ever_claimed = self.lines.iter().any(|line| line.claimed);
+        for line in self.lines.iter_mut().filter(|line| line.kept) {
+            let overdue = now.duration_since(line.since) >= self.unclaimed_timeout;
+            let let_go = if several_stock {
+                // Together: all stay while one is used, all go when none is.
+                !any_claimed && (any_ever_claimed || overdue)
+            } else {
+                line.claimed || overdue
+            };
+            if let_go {
+                line.kept = false;
+                if !any_ever_claimed {
+                    effects.push(Effect::Close(line.number, CloseCause::Unclaimed));
+                }
+                effects.push(Effect::LetGo(line.number));
+            }
+        }
+        effects
+    }
+
+    /// The mesh drains: nothing is kept any more.
+    pub(crate) fn on_drain(&mut self) -> Vec<Effect> {
+        let kept = self.lines.iter_mut().filter(|line| line.kept);
+        kept.map(|line| {
+            line.kept = false;
+            Effect::LetGo(line.number)
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(seed: u8) -> EndpointId {
+        iroh::SecretKey::from_bytes(&[seed; 32]).public()
+    }
+
+    /// Two ids with `small < large`.
+    fn ids() -> (EndpointId, EndpointId) {
+        let (a, b) = (id(1), id(2));
+        if a < b { (a, b) } else { (b, a) }
+    }
+
+    fn state(me: EndpointId, peer: EndpointId) -> State {
+        State::new(me, peer, &Limits::default())
+    }
+
+    fn routes(effects: &[Effect]) -> Option<Option<u64>> {
+        effects.iter().rev().find_map(|effect| match effect {
+            Effect::Route(route) => Some(*route),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_wish_dials_once_and_a_failure_tells_the_topics() {
+        let (me, peer) = ids();
+        let mut state = state(me, peer);
+        assert_eq!(state.on_wanted(false), [Effect::Dial]);
+        assert_eq!(state.on_wanted(false), []);
+        assert_eq!(state.on_dial_failed(), [Effect::Signal(Signal::Gone)]);
+        assert!(state.is_idle());
+    }
+
+    #[test]
+    fn an_accepted_connection_is_kept_until_it_is_claimed_and_then_lives_by_its_leases() {
+        let (me, peer) = ids();
+        let now = Instant::now();
+        let mut state = state(me, peer);
+        state.on_connected(1, Side::Accepted, false, now);
+        assert_eq!(state.on_tick(now, |_| 0), []);
+        assert_eq!(state.on_tick(now, |_| 1), [Effect::LetGo(1)]);
+        assert_eq!(state.on_ended(1), [Effect::Route(None), Effect::Signal(Signal::Gone)]);
+        assert!(state.is_idle());
+    }
+
+    #[test]
+    fn an_unclaimed_connection_is_let_go_after_its_time_and_counted() {
+        let (me, peer) = ids();
+        let now = Instant::now();
+        let mut state = state(me, peer);
+        state.on_connected(1, Side::Accepted, false, now);
+        let later = now + Limits::default().unclaimed_timeout;
+        assert_eq!(state.on_tick(later, |_| 0), [Effect::Close(1, CloseCause::Unclaimed), Effect::LetGo(1)]);
+    }
+
+    #[test]
+    fn two_connections_to_a_stock_remote_stay_while_one_is_used_and_go_together() {
+        let (me, peer) = ids();
+        let now = Instant::now();
+        let mut state = state(me, peer);
+        state.on_connected(1, Side::Dialed, false, now);
+        assert_eq!(state.on_tick(now, |_| 1), [Effect::LetGo(1)]);
+        let effects = state.on_connected(2, Side::Accepted, false, now);
+        assert!(effects.contains(&Effect::Keep(1)), "the older one may not close first");
+        assert_eq!(routes(&effects), Some(Some(2)), "sent over the newest, as stock does");
+        let much_later = now + Duration::from_secs(100);
+        assert_eq!(state.on_tick(much_later, |number| usize::from(number == 2)), []);
+        assert_eq!(state.on_tick(much_later, |_| 0), [Effect::LetGo(1), Effect::LetGo(2)]);
+    }
+
+    #[test]
+    fn a_simultaneous_dial_between_our_own_keeps_what_the_smaller_id_dialed() {
+        let (small, large) = ids();
+        let now = Instant::now();
+        for first_is_own in [true, false] {
+            let (mine, theirs) = if first_is_own { (1, 2) } else { (2, 1) };
+            let sides = |state: &mut State| {
+                let (first, second) =
+                    if first_is_own { (Side::Dialed, Side::Accepted) } else { (Side::Accepted, Side::Dialed) };
+                state.on_connected(1, first, true, now);
+                state.on_connected(2, second, true, now)
+            };
+            let mut on_small = state(small, large);
+            let effects = sides(&mut on_small);
+            assert_eq!(routes(&effects), Some(Some(mine)));
+            assert!(!effects.iter().any(|effect| matches!(effect, Effect::Supersede(_))));
+
+            let mut on_large = state(large, small);
+            let effects = sides(&mut on_large);
+            assert_eq!(routes(&effects), Some(Some(theirs)));
+            assert!(effects.contains(&Effect::Supersede(mine)), "it dialed the loser, so it retires it");
+        }
+    }
+
+    #[test]
+    fn a_respawned_remote_is_reached_over_its_new_connection() {
+        let (small, large) = ids();
+        let start = Instant::now();
+        let mut state = state(small, large);
+        state.on_connected(1, Side::Dialed, true, start);
+        // Killed and respawned with the same key, it dials us; the old connection has not timed out.
+        let effects = state.on_connected(2, Side::Accepted, true, start + SIMULTANEOUS * 2);
+        assert_eq!(routes(&effects), Some(Some(2)));
+    }
+
+    #[test]
+    fn a_remote_cannot_hold_more_connections_than_its_share() {
+        let (me, peer) = ids();
+        let now = Instant::now();
+        let mut state = state(me, peer);
+        for number in 1..=2 {
+            state.on_connected(number, Side::Accepted, false, now);
+        }
+        let effects = state.on_connected(3, Side::Accepted, false, now);
+        assert_eq!(effects[0], Effect::Close(1, CloseCause::PerPeer));
+    }
+}

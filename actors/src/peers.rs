@@ -1,0 +1,242 @@
+//! The supervisor of all remotes: starts a [`Peer`] for each that is wanted or knocks, stops it when it is idle.
+//!
+//! Also where counters, caps and the census of connections are asked for: as messages. Its handlers never await the
+//! network. A remote's supervisor that crashes takes its connections with it; the topics hear that the remote is gone
+//! and ask again if they still want it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use iroh::EndpointId;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
+
+use crate::{
+    census::{Part, PeerCensus},
+    connection::Established,
+    ledger::{Entry, Kind},
+    peer::{Peer, PeerArguments, PeerMsg, PeerShared},
+    routes::Signal,
+};
+
+/// What the supervisor of all remotes is told.
+#[derive(Debug)]
+pub(crate) enum PeersMsg {
+    /// A topic wants to reach this remote.
+    Want(EndpointId),
+    /// An incoming handshake has finished.
+    Accepted(Box<Established>),
+    /// A remote's supervisor has nothing left to supervise, having handled this many messages.
+    Idle { peer: EndpointId, handled: u64 },
+    /// Look after the children.
+    Tick,
+    /// Answer for all remotes.
+    Census(oneshot::Sender<Part>),
+    /// Replace the cap on connections. Nobody is thrown out.
+    SetConnectionCap(usize),
+    /// Stop dialing, let go of everything; answer when no remote is left.
+    Drain(oneshot::Sender<()>),
+}
+
+/// Numbers connections within one mesh; `stable_id` is an address and gets reused.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConnectionNumbers {
+    last: Arc<AtomicU64>,
+}
+
+impl ConnectionNumbers {
+    /// The first is 1.
+    pub(crate) fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// Collects one answer from every remote's supervisor and replies when the last copy is dropped, so that one that dies
+/// meanwhile cannot hold up the answer.
+#[derive(Debug, Clone)]
+pub(crate) struct CensusCollector {
+    shared: Arc<Collected>,
+}
+
+#[derive(Debug)]
+struct Collected {
+    part: Mutex<Part>,
+    reply: Mutex<Option<oneshot::Sender<Part>>>,
+}
+
+impl CensusCollector {
+    fn new(part: Part, reply: oneshot::Sender<Part>) -> Self {
+        Self { shared: Arc::new(Collected { part: Mutex::new(part), reply: Mutex::new(Some(reply)) }) }
+    }
+
+    pub(crate) fn add_peer(&self, census: PeerCensus, loops: usize, dials: usize) {
+        let mut part = self.shared.part.lock().expect("no holder panics");
+        part.owned.add(Kind::Connection, loops);
+        part.owned.add(Kind::Dial, dials);
+        part.peers.push(census);
+    }
+}
+
+impl Drop for Collected {
+    fn drop(&mut self) {
+        let part = std::mem::take(self.part.get_mut().expect("no holder panics"));
+        if let Some(reply) = self.reply.get_mut().expect("no holder panics").take() {
+            // Whoever asked may have stopped waiting.
+            let _asker_gone = reply.send(part);
+        }
+    }
+}
+
+pub(crate) struct Peers;
+
+pub(crate) struct PeersState {
+    _entry: Entry,
+    shared: PeerShared,
+    rows: HashMap<EndpointId, Row>,
+    draining: Option<oneshot::Sender<()>>,
+    is_draining: bool,
+}
+
+struct Row {
+    actor: ActorRef<PeerMsg>,
+    /// Messages that can start work, sent so far.
+    sent: u64,
+}
+
+impl Actor for Peers {
+    type Msg = PeersMsg;
+    type State = PeersState;
+    type Arguments = PeerShared;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<PeersMsg>,
+        shared: PeerShared,
+    ) -> Result<PeersState, ActorProcessingErr> {
+        let entry = shared.connections.nursery.ledger.enter(Kind::Supervisor);
+        Ok(PeersState { _entry: entry, shared, rows: HashMap::new(), draining: None, is_draining: false })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<PeersMsg>,
+        message: PeersMsg,
+        state: &mut PeersState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PeersMsg::Want(peer) => state.pass(&myself, peer, PeerMsg::Want).await,
+            PeersMsg::Accepted(established) => {
+                let peer = established.peer();
+                state.pass(&myself, peer, PeerMsg::Accepted(established)).await;
+            }
+            PeersMsg::Idle { peer, handled } => state.on_idle(peer, handled),
+            PeersMsg::Tick => state.tell_all(|| PeerMsg::Tick),
+            PeersMsg::Census(reply) => state.on_census(reply),
+            PeersMsg::SetConnectionCap(cap) => state.shared.admission.set_connections_max(cap),
+            PeersMsg::Drain(reply) => state.on_drain(reply),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<PeersMsg>,
+        event: SupervisionEvent,
+        state: &mut PeersState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(cell, last_state, reason) => {
+                // The last state rides in the event and owns connections: it goes first.
+                drop(last_state);
+                state.on_child_gone(&cell, &reason.unwrap_or_default());
+            }
+            SupervisionEvent::ActorFailed(cell, error) => state.on_child_gone(&cell, &error.to_string()),
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl PeersState {
+    /// Hands a message to the remote's supervisor, starting it if need be.
+    async fn pass(&mut self, myself: &ActorRef<PeersMsg>, peer: EndpointId, message: PeerMsg) {
+        if peer == self.shared.connections.me {
+            return;
+        }
+        if !self.rows.contains_key(&peer) {
+            let arguments = PeerArguments { peer, peers: myself.clone(), shared: self.shared.clone() };
+            match Actor::spawn_linked(None, Peer, arguments, myself.get_cell()).await {
+                // The runtime owns the actor's task; its end arrives as a supervision event.
+                Ok((actor, _task)) => {
+                    if self.is_draining {
+                        drop(actor.cast(PeerMsg::Drain));
+                    }
+                    self.rows.insert(peer, Row { actor, sent: 0 });
+                }
+                Err(error) => {
+                    tracing::error!(peer = %peer.fmt_short(), %error, "cannot supervise remote");
+                    return self.shared.connections.routes.signal(peer, Signal::Gone);
+                }
+            }
+        }
+        if let Some(row) = self.rows.get_mut(&peer) {
+            row.sent += 1;
+            drop(row.actor.cast(message));
+        }
+    }
+
+    /// Only here is a remote's supervisor let go, and only if no message to it is on its way.
+    fn on_idle(&mut self, peer: EndpointId, handled: u64) {
+        if self.rows.get(&peer).is_some_and(|row| row.sent == handled)
+            && let Some(row) = self.rows.remove(&peer)
+        {
+            row.actor.stop(None);
+        }
+        self.answer_drain();
+    }
+
+    /// A supervisor that ended by our own word has no row any more; one that still has crashed.
+    fn on_child_gone(&mut self, cell: &ActorCell, reason: &str) {
+        let crashed = self.rows.iter().find(|(_, row)| row.actor.get_id() == cell.get_id()).map(|(peer, _)| *peer);
+        if let Some(peer) = crashed {
+            tracing::warn!(peer = %peer.fmt_short(), %reason, "supervisor of a remote crashed");
+            self.rows.remove(&peer);
+            self.shared.connections.routes.set_connection(peer, None);
+            self.shared.connections.routes.signal(peer, Signal::Gone);
+        }
+        self.answer_drain();
+    }
+
+    fn on_census(&mut self, reply: oneshot::Sender<Part>) {
+        let mut part = Part::default();
+        part.owned.add(Kind::Peer, self.rows.len());
+        let collector = CensusCollector::new(part, reply);
+        self.tell_all(|| PeerMsg::Census(collector.clone()));
+    }
+
+    fn on_drain(&mut self, reply: oneshot::Sender<()>) {
+        self.is_draining = true;
+        self.draining = Some(reply);
+        self.tell_all(|| PeerMsg::Drain);
+        self.answer_drain();
+    }
+
+    fn answer_drain(&mut self) {
+        if self.rows.is_empty()
+            && let Some(reply) = self.draining.take()
+        {
+            let _asker_gone = reply.send(());
+        }
+    }
+
+    fn tell_all(&self, message: impl Fn() -> PeerMsg) {
+        for row in self.rows.values() {
+            drop(row.actor.cast(message()));
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Where things go: topic → inbox, remote → lease. One table per mesh, never process-wide.
+//!
+//! `connection.rs` and `topic.rs` never import each other; they meet here. Nothing in these tables keeps a connection or
+//! a topic alive, and no lookup waits.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use iroh::EndpointId;
+use iroh_gossip::proto::TopicId;
+use tokio::sync::{Notify, mpsc};
+
+use crate::{
+    lease::{Lease, LeaseSource},
+    wire::inspect::Inbound,
+};
+
+/// The routing table of one mesh. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Routes {
+    table: Arc<RwLock<Table>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    topics: HashMap<TopicId, TopicRoute>,
+    peers: HashMap<EndpointId, LeaseSource>,
+}
+
+/// A topic's entrances.
+#[derive(Debug, Clone)]
+pub(crate) struct TopicRoute {
+    pub(crate) frames: mpsc::Sender<Delivery>,
+    pub(crate) signals: Signals,
+}
+
+/// One thing a connection hands to a topic.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) from: EndpointId,
+    /// The connection it came over; later connections have higher numbers.
+    pub(crate) connection: u64,
+    pub(crate) what: Delivered,
+}
+
+#[derive(Debug)]
+pub(crate) enum Delivered {
+    /// A message that passed inspection.
+    Message(Inbound),
+    /// The remote finished or lost its last stream for this topic on this connection.
+    StreamEnded,
+}
+
+impl Routes {
+    pub(crate) fn open_topic(&self, topic: TopicId, route: TopicRoute) {
+        self.write().topics.insert(topic, route);
+    }
+
+    pub(crate) fn close_topic(&self, topic: &TopicId) {
+        self.write().topics.remove(topic);
+    }
+
+    /// The inbox of `topic`, if it is joined.
+    pub(crate) fn inbox(&self, topic: &TopicId) -> Option<mpsc::Sender<Delivery>> {
+        self.read().topics.get(topic).map(|route| route.frames.clone())
+    }
+
+    /// Names the connection that `peer` is reached over; `None` when there is none.
+    pub(crate) fn set_connection(&self, peer: EndpointId, source: Option<LeaseSource>) {
+        let mut table = self.write();
+        match source {
+            Some(source) => table.peers.insert(peer, source),
+            None => table.peers.remove(&peer),
+        };
+    }
+
+    /// A lease on the connection that `peer` is reached over, if it has one that is still held.
+    pub(crate) fn lease(&self, peer: &EndpointId) -> Option<Lease> {
+        self.read().peers.get(peer)?.upgrade()
+    }
+
+    /// Tells every topic what became of `peer`.
+    pub(crate) fn signal(&self, peer: EndpointId, signal: Signal) {
+        for route in self.read().topics.values() {
+            route.signals.post(peer, signal);
+        }
+    }
+
+    /// The supervisor of all remotes crashed, and every connection with it.
+    pub(crate) fn forget_peers(&self) {
+        let peers: Vec<_> = self.write().peers.drain().map(|(peer, _)| peer).collect();
+        for peer in peers {
+            self.signal(peer, Signal::Gone);
+        }
+    }
+
+    /// The supervisor of all topics crashed, and every topic with it.
+    pub(crate) fn forget_topics(&self) {
+        self.write().topics.clear();
+    }
+
+    /// Entries of both tables, for the census and its tests.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let table = self.read();
+        (table.topics.len(), table.peers.len())
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().expect("no holder panics")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().expect("no holder panics")
+    }
+}
+
+/// What became of a remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// There is a connection to lease, or another one than before.
+    Reachable,
+    /// The last connection is gone, or the attempt to make one failed.
+    Gone,
+}
+
+/// News about remotes for one topic. Bounded by construction: at most one entry per remote, later news merge into it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Signals {
+    news: Arc<Mutex<HashMap<EndpointId, News>>>,
+    notify: Arc<Notify>,
+}
+
+/// What happened to one remote since the topic last looked, in this order: first gone, then reachable again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) gone: bool,
+    pub(crate) reachable: bool,
+}
+
+impl Signals {
+    pub(crate) fn post(&self, peer: EndpointId, signal: Signal) {
+        let mut all = self.news.lock().expect("no holder panics");
+        let news = all.entry(peer).or_default();
+        match signal {
+            Signal::Reachable => news.reachable = true,
+            Signal::Gone => *news = News { gone: true, reachable: false },
+        }
+        drop(all);
+        self.notify.notify_one();
+    }
+
+    /// Waits until there is something to take. Cancel-safe.
+    pub(crate) async fn wait(&self) {
+        self.notify.notified().await;
+    }
+
+    pub(crate) fn take(&self) -> HashMap<EndpointId, News> {
+        std::mem::take(&mut *self.news.lock().expect("no holder panics"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_about_one_remote_merge_in_order() {
+        let peer = iroh::SecretKey::from_bytes(&[1; 32]).public();
+        let signals = Signals::default();
+        let after = |posted: &[Signal]| {
+            posted.iter().for_each(|signal| signals.post(peer, *signal));
+            signals.take()[&peer]
+        };
+        assert_eq!(after(&[Signal::Reachable, Signal::Gone]), News { gone: true, reachable: false });
+        assert_eq!(after(&[Signal::Gone, Signal::Reachable]), News { gone: true, reachable: true });
+        assert!(signals.take().is_empty());
+    }
+}

@@ -1,0 +1,466 @@
+//! One loop per topic: frames and commands in, effects applied, timers kept. It never waits for a remote.
+//!
+//! Thinking is in `topic/state.rs`. What outlives this loop ([`TopicInboxes`]) is kept by `topics.rs`, so that a
+//! respawned topic has the same address. Leases are taken here when the protocol talks to a remote, and dropped here
+//! when it is done with it: that is what keeps connections alive, and nothing else does.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use iroh::EndpointId;
+use iroh_gossip::proto::TopicId;
+use n0_future::time::{Instant, sleep_until};
+use rand::rngs::StdRng;
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::{
+    address_book::AddressBook,
+    counters::{Counters, Reason},
+    handle::{Command, Event, Receipt},
+    lease::{Lease, Outgoing, SendRefused, Urgency},
+    ledger::Kind,
+    limits::Limits,
+    routes::{Delivered, Delivery, Routes, Signals},
+    supervisor::{Heartbeat, Nursery},
+    wire::{self, Class, ProtoMessage, addr::AddrInfo},
+};
+
+pub(crate) mod state;
+
+use state::{Effect, State};
+
+/// Frames handled in one turn. Large enough to coalesce writes, small enough that commands and clocks get their turn.
+const FRAMES_PER_TURN: usize = 64;
+
+/// Commands handled in one turn.
+const COMMANDS_PER_TURN: usize = 16;
+
+/// Remotes frames may wait for. Each waits at most one dial; beyond this many a node is being played with.
+const PENDING_PEERS_MAX: usize = 256;
+
+/// How long publishers wait after a payload found an outbox full. Two flights on a local network; a guess, to be changed
+/// when the overload scenario delivers less than it could.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(5);
+
+/// An outbox that has been full for longer than this belongs to a slow remote, for whom no publisher waits.
+const PUBLISH_PATIENCE: Duration = Duration::from_millis(250);
+
+/// The receiving ends of a topic, and what the application watches. They outlive the loop.
+#[derive(Debug)]
+pub(crate) struct TopicInboxes {
+    pub(crate) frames: tokio::sync::Mutex<mpsc::Receiver<Delivery>>,
+    pub(crate) commands: tokio::sync::Mutex<mpsc::Receiver<Command>>,
+    pub(crate) signals: Signals,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) neighbors: watch::Sender<Vec<EndpointId>>,
+    /// Where a respawned loop starts from.
+    pub(crate) rejoin: Mutex<Vec<EndpointId>>,
+    pub(crate) contacts: std::sync::atomic::AtomicUsize,
+}
+
+/// What every topic loop of a mesh shares.
+#[derive(Clone)]
+pub(crate) struct TopicContext {
+    pub(crate) me: EndpointId,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) routes: Routes,
+    pub(crate) addresses: AddressBook,
+    pub(crate) counters: Counters,
+    pub(crate) nursery: Nursery,
+    /// Our own addresses, as the endpoint knows them.
+    pub(crate) my_addresses: Arc<dyn Fn() -> AddrInfo + Send + Sync>,
+    /// Asks for a connection to a remote. Must not wait.
+    pub(crate) want: Arc<dyn Fn(EndpointId) + Send + Sync>,
+}
+
+/// How a topic ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TopicEnd {
+    /// The last handle was dropped, or the mesh drained: the topic has been left.
+    Left,
+    /// A test made it fail.
+    Injected,
+}
+
+/// The loop of one topic.
+pub(crate) struct Topic {
+    topic: TopicId,
+    context: TopicContext,
+    inboxes: Arc<TopicInboxes>,
+    state: State,
+    leases: HashMap<EndpointId, Lease>,
+    pending: HashMap<EndpointId, Pending>,
+    /// The last frame encoded: a broadcast sends the same one to every eager neighbour.
+    encoded: Option<(ProtoMessage, Bytes)>,
+    publish_at: Instant,
+    payloads_dropped: usize,
+}
+
+/// Frames for a remote that is being dialed.
+#[derive(Debug)]
+struct Pending {
+    frames: VecDeque<(Bytes, bool)>,
+    until: Instant,
+}
+
+impl Topic {
+    pub(crate) fn new(topic: TopicId, context: TopicContext, inboxes: Arc<TopicInboxes>, rng: StdRng) -> Self {
+        let now = Instant::now();
+        let state = State::new(context.me, (*context.limits).clone(), rng, now);
+        Self {
+            topic,
+            context,
+            inboxes,
+            state,
+            leases: HashMap::new(),
+            pending: HashMap::new(),
+            encoded: None,
+            publish_at: now,
+            payloads_dropped: 0,
+        }
+    }
+
+    /// Runs until the topic is left. `leave` is the mesh's word; dropping every handle is the application's.
+    pub(crate) async fn run(mut self, heartbeat: Heartbeat, leave: tokio_util::sync::CancellationToken) -> TopicEnd {
+        let inboxes = self.inboxes.clone();
+        let (mut frames, mut commands) = (inboxes.frames.lock().await, inboxes.commands.lock().await);
+        let start_from = inboxes.rejoin.lock().expect("no holder panics").clone();
+        let effects = self.state.on_join(start_from, Instant::now());
+        self.apply(effects);
+        let nursery = self.context.nursery.clone();
+        loop {
+            heartbeat.beat();
+            let now = Instant::now();
+            let publish_at = self.publish_at;
+            let held_back = publish_at > now;
+            tokio::select! {
+                // Leave first, then clocks, then news, then the application, then remotes. Waking takes one; the turn
+                // below then takes a handful from every inbox, so no arm starves another.
+                biased;
+                _ = leave.cancelled() => break,
+                strike = nursery.faults.strike(Kind::Topic) => {
+                    strike.land().await;
+                    return TopicEnd::Injected;
+                }
+                _ = sleep_until(self.state.next_deadline()) => {}
+                _ = sleep_until(publish_at), if held_back => {}
+                _ = inboxes.signals.wait() => {}
+                command = commands.recv(), if !held_back => match command {
+                    Some(command) => self.on_command(command),
+                    None => break,
+                },
+                delivery = frames.recv() => match delivery {
+                    Some(delivery) => self.on_delivery(delivery),
+                    // The route table holds a sender as long as the topic is joined.
+                    None => break,
+                },
+            }
+            self.turn(&mut frames, &mut commands);
+        }
+        self.leave();
+        TopicEnd::Left
+    }
+
+    /// Takes a handful of everything that is waiting.
+    fn turn(&mut self, frames: &mut mpsc::Receiver<Delivery>, commands: &mut mpsc::Receiver<Command>) {
+        let effects = self.state.on_deadlines(Instant::now());
+        self.apply(effects);
+        self.give_up_pending();
+        for _ in 0..FRAMES_PER_TURN {
+            match frames.try_recv() {
+                Ok(delivery) => self.on_delivery(delivery),
+                Err(_) => break,
+            }
+        }
+        self.on_signals(frames);
+        for _ in 0..COMMANDS_PER_TURN {
+            if self.publish_at > Instant::now() {
+                break;
+            }
+            match commands.try_recv() {
+                Ok(command) => self.on_command(command),
+                // A closed channel is seen by the loop's own arm.
+                Err(_) => break,
+            }
+        }
+        self.publish_view();
+    }
+
+    fn on_delivery(&mut self, delivery: Delivery) {
+        let now = Instant::now();
+        let Delivery { from, connection, what } = delivery;
+        let effects = match what {
+            Delivered::Message(inbound) => self.state.on_message(from, connection, inbound, now),
+            Delivered::StreamEnded => self.state.on_stream_ended(from, connection, now),
+        };
+        self.apply(effects);
+        self.follow(from, connection);
+    }
+
+    /// Holds a lease on whoever we are in touch with, on the connection it last spoke over or a newer one.
+    fn follow(&mut self, peer: EndpointId, connection: u64) {
+        let is_behind = self.leases.get(&peer).is_none_or(|lease| lease.connection() < connection);
+        if is_behind
+            && self.state.is_open(&peer)
+            && let Some(lease) = self.context.routes.lease(&peer)
+        {
+            self.leases.insert(peer, lease);
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Join(peers) => {
+                let effects = self.state.on_join(peers, now);
+                self.apply(effects);
+            }
+            Command::Publish { content, reply } => {
+                let neighbors = self.state.neighbors().len();
+                let outcome = self.state.on_publish(content, now).map(|(repeated, effects)| {
+                    self.payloads_dropped = 0;
+                    self.apply(effects);
+                    Receipt { neighbors, dropped: self.payloads_dropped, repeated }
+                });
+                // A publisher that stopped waiting has still published.
+                let _publisher_gone = reply.send(outcome);
+            }
+        }
+    }
+
+    fn on_signals(&mut self, frames: &mut mpsc::Receiver<Delivery>) {
+        let all = self.inboxes.signals.take();
+        if all.values().any(|news| news.gone) {
+            // What a lost connection delivered before it ended is already in the inbox and comes first.
+            for _ in 0..frames.len() {
+                match frames.try_recv() {
+                    Ok(delivery) => self.on_delivery(delivery),
+                    Err(_) => break,
+                }
+            }
+        }
+        let now = Instant::now();
+        for (peer, news) in all {
+            if news.gone {
+                self.leases.remove(&peer);
+                if !news.reachable {
+                    self.pending.remove(&peer);
+                }
+                let effects = self.state.on_gone(peer, now);
+                self.apply(effects);
+            }
+            if news.reachable {
+                self.on_reachable(peer);
+            }
+        }
+    }
+
+    fn on_reachable(&mut self, peer: EndpointId) {
+        let is_stale = self.leases.get(&peer).is_some_and(Lease::is_stale);
+        let pending = self.pending.remove(&peer);
+        if !is_stale && pending.is_none() {
+            return;
+        }
+        self.state.on_reachable(peer);
+        match self.context.routes.lease(&peer) {
+            Some(lease) => {
+                let now = Instant::now();
+                for (frame, last) in pending.into_iter().flat_map(|pending| pending.frames) {
+                    // A fresh outbox has room for the few that waited; a closed one is reported as gone.
+                    let _ended = lease.send(self.outgoing(frame, last), Urgency::Membership, now);
+                }
+                self.leases.insert(peer, lease);
+            }
+            // It retired in between. What waited asks again.
+            None => {
+                self.leases.remove(&peer);
+                if let Some(pending) = pending {
+                    self.wait_for(peer, pending);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send { to, message } => self.send(to, message),
+                Effect::Farewell(peer) => self.farewell(peer),
+                Effect::Release(peer) => self.release(peer),
+                // Nobody listening is fine: a publisher need not.
+                Effect::Emit(event) => drop(self.inboxes.events.send(event)),
+                Effect::Count(reason, count) => self.context.counters.add(reason, count),
+            }
+        }
+    }
+
+    fn send(&mut self, to: EndpointId, message: ProtoMessage) {
+        let class = wire::classify(&message);
+        let last = class == Class::Disconnect;
+        let Some(frame) = self.encode(message, class) else { return };
+        let now = Instant::now();
+        let urgency = match class {
+            Class::Payload | Class::Announce => Urgency::Payload,
+            Class::Membership | Class::Disconnect => Urgency::Membership,
+        };
+        for _ in 0..2 {
+            let Some(lease) = self.lease(to) else { break };
+            match lease.send(self.outgoing(frame.clone(), last), urgency, now) {
+                Ok(()) => return,
+                Err(SendRefused::Full) => return self.on_full(to, urgency, now),
+                // The connection ended under our hands; perhaps there is another.
+                Err(SendRefused::Closed) => drop(self.leases.remove(&to)),
+            }
+        }
+        match class {
+            // Only membership is worth a dial: a stale announcement would open connections to whoever has left.
+            Class::Membership => {
+                let until = now + self.context.limits.dial_timeout * 2;
+                let pending = Pending { frames: VecDeque::from([(frame, last)]), until };
+                self.wait_for(to, pending);
+            }
+            Class::Payload | Class::Announce | Class::Disconnect => {
+                self.context.counters.count(Reason::NotConnected);
+            }
+        }
+    }
+
+    fn on_full(&mut self, to: EndpointId, urgency: Urgency, now: Instant) {
+        if urgency == Urgency::Payload {
+            self.payloads_dropped += 1;
+            self.context.counters.count(Reason::OutboxFull);
+            let full_for = self.leases.get(&to).and_then(|lease| lease.full_for(now));
+            if full_for.is_some_and(|full_for| full_for < PUBLISH_PATIENCE) {
+                self.publish_at = now + PUBLISH_PAUSE;
+            }
+        }
+    }
+
+    /// The lease we hold on `peer`, or one on a connection it already has.
+    fn lease(&mut self, peer: EndpointId) -> Option<Lease> {
+        if let Some(lease) = self.leases.get(&peer)
+            && !lease.is_stale()
+        {
+            return Some(lease.clone());
+        }
+        let lease = self.context.routes.lease(&peer)?;
+        self.leases.insert(peer, lease.clone());
+        Some(lease)
+    }
+
+    fn wait_for(&mut self, peer: EndpointId, more: Pending) {
+        if !self.pending.contains_key(&peer) && self.pending.len() >= PENDING_PEERS_MAX {
+            self.context.counters.count(Reason::DialRefused);
+            // Heard like any other failed attempt.
+            return self.inboxes.signals.post(peer, crate::routes::Signal::Gone);
+        }
+        let limit = self.context.limits.pending_frames_max;
+        let pending =
+            self.pending.entry(peer).or_insert_with(|| Pending { frames: VecDeque::new(), until: more.until });
+        pending.frames.extend(more.frames);
+        let excess = pending.frames.len().saturating_sub(limit);
+        pending.frames.drain(..excess);
+        self.state.on_waiting(peer);
+        (self.context.want)(peer);
+    }
+
+    /// An answer that never came (its supervisor crashed in between) must not keep frames and contacts for ever.
+    fn give_up_pending(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let overdue: Vec<_> =
+            self.pending.iter().filter(|(_, pending)| pending.until <= now).map(|(peer, _)| *peer).collect();
+        for peer in overdue {
+            self.pending.remove(&peer);
+            let effects = self.state.on_gone(peer, now);
+            self.apply(effects);
+        }
+    }
+
+    /// Parts from a remote that is no neighbour. A stock node is told with an empty ShuffleReply, so that it forgets us
+    /// before the close and can dial again; our own know from the close alone.
+    fn farewell(&mut self, peer: EndpointId) {
+        let Some(lease) = self.leases.get(&peer) else { return };
+        if !lease.is_perennial()
+            && let Some(frame) = self.encode(wire::farewell(), Class::Membership)
+        {
+            let lease = &self.leases[&peer];
+            // Full or closed: then there is nobody to be polite to.
+            let _unheard = lease.send(self.outgoing(frame, true), Urgency::Payload, Instant::now());
+        }
+        self.release(peer);
+    }
+
+    fn release(&mut self, peer: EndpointId) {
+        if let Some(lease) = self.leases.remove(&peer) {
+            // Full or closed: the stream ends with its connection.
+            let finish = Outgoing::Finish { topic: self.topic };
+            let _unfinished = lease.send(finish, Urgency::Payload, Instant::now());
+        }
+    }
+
+    fn encode(&mut self, message: ProtoMessage, class: Class) -> Option<Bytes> {
+        if let Some((last, frame)) = &self.encoded
+            && *last == message
+        {
+            return Some(frame.clone());
+        }
+        let encoded = match class {
+            Class::Membership => {
+                let mine = (self.context.my_addresses)();
+                wire::dress::encode_dressed(&message, &mine, |peer| self.context.addresses.get(peer))
+            }
+            Class::Payload | Class::Announce | Class::Disconnect => wire::encode(&message),
+        };
+        match encoded {
+            Ok(frame) => {
+                if class == Class::Payload {
+                    self.encoded = Some((message, frame.clone()));
+                }
+                Some(frame)
+            }
+            Err(error) => {
+                tracing::warn!(topic = %self.topic, %error, "message not sent");
+                self.context.counters.count(Reason::OutgoingTooLarge);
+                None
+            }
+        }
+    }
+
+    fn outgoing(&self, frame: Bytes, last: bool) -> Outgoing {
+        Outgoing::Frame { topic: self.topic, frame, last }
+    }
+
+    /// Shows the application and a possible successor where we stand.
+    fn publish_view(&mut self) {
+        let changed = self.inboxes.neighbors.send_if_modified(|shown| {
+            let same = shown.len() == self.state.neighbors().len() && self.state.neighbors().eq(shown.iter().copied());
+            if !same {
+                *shown = self.state.neighbors().collect();
+            }
+            !same
+        });
+        if changed {
+            *self.inboxes.rejoin.lock().expect("no holder panics") = self.state.rejoin_candidates();
+        }
+        self.inboxes.contacts.store(self.state.contacts(), std::sync::atomic::Ordering::Relaxed);
+        // A payload kept for comparison must not outlive the burst it served.
+        self.encoded = None;
+    }
+
+    /// The goodbye: Disconnect to every neighbour, a finished stream to everyone else, then every lease is dropped.
+    fn leave(&mut self) {
+        let effects = self.state.on_quit(Instant::now());
+        self.apply(effects);
+        for peer in self.leases.keys().copied().collect::<Vec<_>>() {
+            self.release(peer);
+        }
+        self.inboxes.neighbors.send_replace(Vec::new());
+    }
+}

@@ -1,0 +1,404 @@
+//! What a topic thinks: the gossip protocol's state behind `on_*` → [`Effect`]. `[pure]`
+//!
+//! One `iroh_gossip::proto::topic::State` (HyParView and Plumtree) lives here, with what it needs from outside to stay
+//! bounded: timers, contacts, the watchdog that rejoins, the sweep. The contract in one sentence: the state hears
+//! `PeerDisconnected` exactly once each time a remote is done with this topic. Nothing here waits, sends or knows a
+//! connection; `topic.rs` does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use iroh::EndpointId;
+use iroh_gossip::proto::{
+    self, DeliveryScope, Scope,
+    topic::{Command, InEvent, OutEvent, Timer},
+};
+use n0_future::time::Instant;
+use rand::{SeedableRng, rngs::StdRng};
+
+use crate::{
+    backoff::Backoff,
+    counters::Reason,
+    error::PublishError,
+    handle::{DownReason, Event, Message},
+    limits::{CONTENT_MAX, FRAME_MAX, Limits},
+    wire::{self, Class, ProtoMessage, inspect::Inbound},
+};
+
+mod contacts;
+mod recent;
+
+use contacts::{Contact, Contacts};
+use recent::Recent;
+
+/// Timers fired in one go; the rest wait for the next turn, so that frames are not starved.
+const TIMERS_PER_TURN: usize = 256;
+
+/// Remotes asked in one attempt to rejoin.
+const REJOIN_PEERS: usize = 3;
+
+/// Remotes remembered as places to rejoin through, beside those the application named.
+const FORMER_NEIGHBORS_MAX: usize = 8;
+
+/// Remotes the application may name as bootstrap; later ones replace the oldest.
+const BOOTSTRAP_MAX: usize = 64;
+
+/// What the topic's loop must do.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Send `message` to `to`.
+    Send { to: EndpointId, message: ProtoMessage },
+    /// Part from a remote that is no neighbour with the farewell, and let go of its connection.
+    Farewell(EndpointId),
+    /// Finish our stream to this remote and let go of its connection.
+    Release(EndpointId),
+    /// Tell the application.
+    Emit(Event),
+    /// Count something dropped.
+    Count(Reason, u64),
+}
+
+/// The thinking half of one topic.
+#[derive(Debug)]
+pub(crate) struct State {
+    me: EndpointId,
+    limits: Limits,
+    proto: proto::topic::State<EndpointId, StdRng>,
+    timers: BTreeMap<(Instant, u64), Timer<EndpointId>>,
+    timers_made: u64,
+    gossip_timers: usize,
+    neighbors: BTreeSet<EndpointId>,
+    contacts: Contacts,
+    announced: Recent,
+    published: Recent,
+    bootstrap: Vec<EndpointId>,
+    former_neighbors: Vec<EndpointId>,
+    rejoin: Backoff,
+    rejoin_at: Instant,
+    housekeeping_at: Instant,
+    sweep_at: Instant,
+    rng: StdRng,
+}
+
+impl State {
+    pub(crate) fn new(me: EndpointId, limits: Limits, mut rng: StdRng, now: Instant) -> Self {
+        let mut config = proto::topic::Config { max_message_size: FRAME_MAX, ..Default::default() };
+        config.broadcast.message_cache_retention = limits.message_retention;
+        let id_retention = config.broadcast.message_id_retention;
+        let proto = proto::topic::State::with_rng(me, None, config, StdRng::from_rng(&mut rng));
+        Self {
+            me,
+            proto,
+            timers: BTreeMap::new(),
+            timers_made: 0,
+            gossip_timers: 0,
+            neighbors: BTreeSet::new(),
+            contacts: Contacts::default(),
+            announced: Recent::new(&mut rng, limits.announced_max * 4, Duration::from_secs(5), now),
+            published: Recent::new(&mut rng, 8192, id_retention, now),
+            bootstrap: Vec::new(),
+            former_neighbors: Vec::new(),
+            rejoin: Backoff::new(limits.rejoin_min, limits.rejoin_max),
+            rejoin_at: now,
+            housekeeping_at: now + limits.tick,
+            sweep_at: now + limits.sweep_interval,
+            rng,
+            limits,
+        }
+    }
+
+    pub(crate) fn neighbors(&self) -> impl ExactSizeIterator<Item = EndpointId> + '_ {
+        self.neighbors.iter().copied()
+    }
+
+    pub(crate) fn contacts(&self) -> usize {
+        self.contacts.len()
+    }
+
+    /// Remotes to start from if this state has to be built anew.
+    pub(crate) fn rejoin_candidates(&self) -> Vec<EndpointId> {
+        let mut all = self.bootstrap.clone();
+        all.extend(self.neighbors.iter().chain(&self.former_neighbors).filter(|peer| !self.bootstrap.contains(peer)));
+        all
+    }
+
+    /// Whether this remote is a contact the topic has not parted from, so that a lease on it may be held.
+    pub(crate) fn is_open(&self, peer: &EndpointId) -> bool {
+        self.neighbors.contains(peer) || self.contacts.get(peer).is_some_and(|contact| !contact.is_parting())
+    }
+
+    /// When [`State::on_deadlines`] wants to be called next.
+    pub(crate) fn next_deadline(&self) -> Instant {
+        match self.timers.first_key_value() {
+            Some(((timer_at, _), _)) => self.housekeeping_at.min(*timer_at),
+            None => self.housekeeping_at,
+        }
+    }
+
+    /// The application names places to join through.
+    pub(crate) fn on_join(&mut self, peers: Vec<EndpointId>, now: Instant) -> Vec<Effect> {
+        let peers: Vec<_> = peers.into_iter().filter(|peer| *peer != self.me).collect();
+        self.bootstrap.retain(|known| !peers.contains(known));
+        self.bootstrap.extend(&peers);
+        let excess = self.bootstrap.len().saturating_sub(BOOTSTRAP_MAX);
+        self.bootstrap.drain(..excess);
+        self.rejoin_at = now + self.rejoin.next(&mut self.rng);
+        self.feed(InEvent::Command(Command::Join(peers)), DownReason::Evicted, now)
+    }
+
+    /// The application publishes. Returns whether the same content was published within the id retention (90 s).
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::TooLarge`] beyond [`CONTENT_MAX`].
+    pub(crate) fn on_publish(&mut self, content: Bytes, now: Instant) -> Result<(bool, Vec<Effect>), PublishError> {
+        if content.len() > CONTENT_MAX {
+            return Err(PublishError::TooLarge { size: content.len(), limit: CONTENT_MAX });
+        }
+        let repeated = !self.published.insert(&content, now);
+        let command = Command::Broadcast(content, Scope::Swarm);
+        Ok((repeated, self.feed(InEvent::Command(command), DownReason::Evicted, now)))
+    }
+
+    /// The application leaves. Nothing may be fed afterwards.
+    pub(crate) fn on_quit(&mut self, now: Instant) -> Vec<Effect> {
+        let mut effects = self.feed(InEvent::Command(Command::Quit), DownReason::Evicted, now);
+        // Those we only talked with hear nothing from the protocol; their streams are finished all the same.
+        effects.extend(self.contacts.peers().map(Effect::Release));
+        effects
+    }
+
+    /// A message that passed inspection.
+    pub(crate) fn on_message(
+        &mut self,
+        from: EndpointId,
+        connection: u64,
+        inbound: Inbound,
+        now: Instant,
+    ) -> Vec<Effect> {
+        if inbound.class == Class::Announce {
+            if let Some(refused) = self.refuse_announcement(&from, &inbound, now) {
+                return vec![refused];
+            }
+        }
+        let is_goodbye = inbound.class == Class::Disconnect;
+        self.contacts.on_heard(from, connection, is_goodbye, now);
+        let cause = if is_goodbye { DownReason::Left } else { DownReason::Evicted };
+        let mut effects = self.feed(InEvent::RecvMessage(from, inbound.message), cause, now);
+        if is_goodbye && !self.neighbors.contains(&from) {
+            self.part(from, now);
+            effects.push(Effect::Release(from));
+        }
+        effects
+    }
+
+    /// The remote ended its last stream for this topic on `connection`.
+    pub(crate) fn on_stream_ended(&mut self, from: EndpointId, connection: u64, now: Instant) -> Vec<Effect> {
+        match self.contacts.get(&from) {
+            // It already speaks over a newer connection; the end of an older stream says nothing.
+            Some(contact) if contact.connection() > connection => Vec::new(),
+            Some(_) if self.neighbors.contains(&from) => self.on_peer_done(from, Ending::Lost, now),
+            Some(_) => self.on_peer_done(from, Ending::Polite, now),
+            None => Vec::new(),
+        }
+    }
+
+    /// A frame waits for a connection to this remote.
+    pub(crate) fn on_waiting(&mut self, peer: EndpointId) {
+        self.contacts.set_waiting(&peer, true);
+    }
+
+    /// There is a connection to this remote.
+    pub(crate) fn on_reachable(&mut self, peer: EndpointId) {
+        self.contacts.set_waiting(&peer, false);
+    }
+
+    /// The last connection to this remote is gone, or could not be made.
+    pub(crate) fn on_gone(&mut self, peer: EndpointId, now: Instant) -> Vec<Effect> {
+        match self.contacts.get(&peer) {
+            Some(_) => self.on_peer_done(peer, Ending::Lost, now),
+            None => Vec::new(),
+        }
+    }
+
+    /// Fires the timers that are due and keeps house.
+    pub(crate) fn on_deadlines(&mut self, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for _ in 0..TIMERS_PER_TURN {
+            match self.timers.first_entry() {
+                Some(first) if first.key().0 <= now => {
+                    let timer = first.remove();
+                    if matches!(timer, Timer::Gossip(_)) {
+                        self.gossip_timers -= 1;
+                    }
+                    effects.extend(self.feed(InEvent::TimerExpired(timer), DownReason::Evicted, now));
+                }
+                Some(_) | None => break,
+            }
+        }
+        if self.housekeeping_at <= now {
+            self.housekeeping_at = now + self.limits.tick;
+            self.keep_house(now, &mut effects);
+        }
+        effects
+    }
+
+    fn keep_house(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        for peer in self.contacts.parted_by(now) {
+            effects.extend(self.on_peer_done(peer, Ending::Polite, now));
+        }
+        for peer in self.contacts.idle_since(now, self.limits.linger, &self.neighbors) {
+            self.part(peer, now);
+            effects.push(Effect::Farewell(peer));
+        }
+        // A remote that goes on talking although we are no neighbours believes that we are: tell it, or it would push
+        // payload for ever (an asymmetric view; HyParView has no other repair for it).
+        for peer in self.contacts.stranger_since(now, self.limits.linger * 4, &self.neighbors) {
+            self.part(peer, now);
+            effects.push(Effect::Send { to: peer, message: wire::disconnect(true) });
+            effects.push(Effect::Release(peer));
+        }
+        if self.sweep_at <= now {
+            self.sweep_at = now + self.limits.sweep_interval;
+            // A no-op for the membership; Plumtree drops what has no announcer left.
+            effects.extend(self.feed(InEvent::PeerDisconnected(self.me), DownReason::Evicted, now));
+        }
+        if self.neighbors.is_empty() && self.rejoin_at <= now {
+            self.rejoin_at = now + self.rejoin.next(&mut self.rng);
+            let mut candidates = self.rejoin_candidates();
+            shuffle(&mut candidates, &mut self.rng);
+            candidates.truncate(REJOIN_PEERS);
+            if !candidates.is_empty() {
+                effects.extend(self.feed(InEvent::Command(Command::Join(candidates)), DownReason::Evicted, now));
+            }
+        }
+    }
+
+    /// The one place where the state hears that a remote is done with this topic.
+    fn on_peer_done(&mut self, peer: EndpointId, ending: Ending, now: Instant) -> Vec<Effect> {
+        self.contacts.remove(&peer);
+        let mut effects = Vec::new();
+        if ending == Ending::Polite && !self.neighbors.contains(&peer) {
+            // It was alive when we parted: without this the next line would also drop it from the passive view.
+            let alive = InEvent::RecvMessage(peer, wire::disconnect(true));
+            effects.extend(self.feed(alive, DownReason::Left, now));
+        }
+        effects.extend(self.feed(InEvent::PeerDisconnected(peer), DownReason::ConnectionLost, now));
+        if !self.is_open(&peer) {
+            effects.push(Effect::Release(peer));
+        }
+        effects
+    }
+
+    fn part(&mut self, peer: EndpointId, now: Instant) {
+        self.contacts.part(peer, now + self.limits.farewell_timeout);
+    }
+
+    /// Announcements are the one thing the protocol's state stores without a bound: distinct ids are limited by their
+    /// running timers, repeated ones are refused, since an honest remote announces a message to a neighbour once.
+    fn refuse_announcement(&mut self, from: &EndpointId, inbound: &Inbound, now: Instant) -> Option<Effect> {
+        let ids = &inbound.announced;
+        let room = self.limits.announced_max.saturating_sub(self.gossip_timers);
+        let repeated =
+            ids.iter().filter(|id| !self.announced.insert(&[&from.as_bytes()[..], &id[..]].concat(), now)).count();
+        (repeated > 0 || ids.len() > room).then_some(Effect::Count(Reason::AnnouncementsDropped, ids.len() as u64))
+    }
+
+    /// Feeds one event and translates what comes out.
+    fn feed(&mut self, event: InEvent<EndpointId>, cause: DownReason, now: Instant) -> Vec<Effect> {
+        let outputs: Vec<_> = self.proto.handle(event, now).collect();
+        let mut effects = Vec::with_capacity(outputs.len());
+        let mut addressed_self = false;
+        for output in outputs {
+            match output {
+                OutEvent::SendMessage(to, _) if to == self.me => addressed_self = true,
+                OutEvent::SendMessage(to, message) => {
+                    self.contacts.on_sent(to, message.is_disconnect(), now);
+                    effects.push(Effect::Send { to, message });
+                }
+                OutEvent::EmitEvent(event) => effects.extend(self.on_event(event, cause, now).map(Effect::Emit)),
+                OutEvent::ScheduleTimer(delay, timer) => self.schedule(now + delay, timer),
+                OutEvent::DisconnectPeer(peer) => {
+                    if self.contacts.get(&peer).is_some_and(Contact::has_said_goodbye) {
+                        self.part(peer, now);
+                        effects.push(Effect::Release(peer));
+                    }
+                }
+                // The inspector took all address data out before the state saw it.
+                OutEvent::PeerData(_, _) => {}
+            }
+        }
+        if addressed_self {
+            effects.push(Effect::Count(Reason::SelfAddressed, 1));
+            // Otherwise a pending request to ourselves would hold a place in the view for ever.
+            effects.extend(self.feed(InEvent::PeerDisconnected(self.me), cause, now));
+        }
+        effects
+    }
+
+    fn on_event(&mut self, event: proto::topic::Event<EndpointId>, cause: DownReason, now: Instant) -> Option<Event> {
+        match event {
+            proto::topic::Event::NeighborUp(peer) => {
+                self.rejoin.reset();
+                self.contacts.on_neighbor(peer, now);
+                self.neighbors.insert(peer).then_some(Event::NeighborUp(peer))
+            }
+            proto::topic::Event::NeighborDown(peer) => {
+                self.former_neighbors.retain(|former| *former != peer);
+                self.former_neighbors.insert(0, peer);
+                self.former_neighbors.truncate(FORMER_NEIGHBORS_MAX);
+                self.rejoin_at = self.rejoin_at.max(now + self.limits.rejoin_min / 2);
+                self.contacts.on_stranger(&peer, now);
+                self.neighbors.remove(&peer).then_some(Event::NeighborDown { peer, reason: cause })
+            }
+            proto::topic::Event::Received(received) => Some(Event::Received(Message {
+                content: received.content,
+                delivered_from: received.delivered_from,
+                hops: hops_of(&received.scope),
+            })),
+        }
+    }
+
+    fn schedule(&mut self, at: Instant, timer: Timer<EndpointId>) {
+        if matches!(timer, Timer::Gossip(_)) {
+            self.gossip_timers += 1;
+        }
+        self.timers_made += 1;
+        self.timers.insert((at, self.timers_made), timer);
+    }
+
+    /// The protocol state's own description. Its fields are private; tests read their bounds from here.
+    #[cfg(test)]
+    pub(crate) fn describe(&self) -> String {
+        format!("{:?}", self.proto)
+    }
+}
+
+/// How a remote came to be done with the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// It parted, or was parted from, in order.
+    Polite,
+    /// Its connection was lost or could not be made.
+    Lost,
+}
+
+/// `Round` hides its number, but its postcard form is public: variant 0, then a varint.
+fn hops_of(scope: &DeliveryScope) -> u16 {
+    let mut buffer = [0; 4];
+    match postcard::to_slice(scope, &mut buffer) {
+        Ok([0, round @ ..]) => postcard::from_bytes(round).unwrap_or(0),
+        Ok(_) | Err(_) => 0,
+    }
+}
+
+fn shuffle(peers: &mut [EndpointId], rng: &mut StdRng) {
+    use rand::seq::SliceRandom;
+    peers.shuffle(rng);
+}
+
+#[cfg(test)]
+mod tests;

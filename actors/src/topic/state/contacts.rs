@@ -1,0 +1,166 @@
+//! The remotes a topic has to do with, neighbours or not, and how far it is with parting from each. `[pure]`
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use iroh::EndpointId;
+use n0_future::time::Instant;
+
+/// One remote this topic has exchanged messages with.
+#[derive(Debug)]
+pub(super) struct Contact {
+    last_active: Instant,
+    /// Since when it has been no neighbour.
+    stranger_since: Instant,
+    /// The newest connection it was heard over; 0 before the first word.
+    connection: u64,
+    /// A frame for it waits for a connection; then silence says nothing.
+    waiting: bool,
+    said_goodbye: bool,
+    parting_until: Option<Instant>,
+}
+
+impl Contact {
+    fn new(now: Instant) -> Self {
+        Self {
+            last_active: now,
+            stranger_since: now,
+            connection: 0,
+            waiting: false,
+            said_goodbye: false,
+            parting_until: None,
+        }
+    }
+
+    pub(super) fn connection(&self) -> u64 {
+        self.connection
+    }
+
+    pub(super) fn is_parting(&self) -> bool {
+        self.parting_until.is_some()
+    }
+
+    /// Whether the last word between us was a Disconnect, in either direction.
+    pub(super) fn has_said_goodbye(&self) -> bool {
+        self.said_goodbye
+    }
+}
+
+/// All contacts of one topic.
+#[derive(Debug, Default)]
+pub(super) struct Contacts {
+    all: HashMap<EndpointId, Contact>,
+}
+
+impl Contacts {
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn get(&self, peer: &EndpointId) -> Option<&Contact> {
+        self.all.get(peer)
+    }
+
+    pub(super) fn peers(&self) -> impl Iterator<Item = EndpointId> + '_ {
+        self.all.keys().copied()
+    }
+
+    pub(super) fn remove(&mut self, peer: &EndpointId) {
+        self.all.remove(peer);
+    }
+
+    /// It spoke. Anything but a Disconnect opens the contact again.
+    pub(super) fn on_heard(&mut self, peer: EndpointId, connection: u64, is_goodbye: bool, now: Instant) {
+        let contact = self.all.entry(peer).or_insert_with(|| Contact::new(now));
+        contact.last_active = now;
+        contact.connection = contact.connection.max(connection);
+        contact.waiting = false;
+        contact.said_goodbye = is_goodbye;
+        if !is_goodbye {
+            contact.parting_until = None;
+        }
+    }
+
+    /// We spoke.
+    pub(super) fn on_sent(&mut self, peer: EndpointId, is_goodbye: bool, now: Instant) {
+        let contact = self.all.entry(peer).or_insert_with(|| Contact::new(now));
+        contact.last_active = now;
+        contact.said_goodbye = is_goodbye;
+        if !is_goodbye {
+            contact.parting_until = None;
+        }
+    }
+
+    pub(super) fn on_neighbor(&mut self, peer: EndpointId, now: Instant) {
+        self.all.entry(peer).or_insert_with(|| Contact::new(now)).parting_until = None;
+    }
+
+    pub(super) fn on_stranger(&mut self, peer: &EndpointId, now: Instant) {
+        if let Some(contact) = self.all.get_mut(peer) {
+            contact.stranger_since = now;
+            contact.last_active = now;
+        }
+    }
+
+    pub(super) fn set_waiting(&mut self, peer: &EndpointId, waiting: bool) {
+        if let Some(contact) = self.all.get_mut(peer) {
+            contact.waiting = waiting;
+        }
+    }
+
+    pub(super) fn part(&mut self, peer: EndpointId, until: Instant) {
+        if let Some(contact) = self.all.get_mut(&peer) {
+            contact.parting_until.get_or_insert(until);
+            contact.waiting = false;
+        }
+    }
+
+    /// Contacts whose time to finish on their side has run out.
+    pub(super) fn parted_by(&self, now: Instant) -> Vec<EndpointId> {
+        self.select(|_, contact| contact.parting_until.is_some_and(|until| until <= now))
+    }
+
+    /// Strangers that nobody has talked with for `linger`.
+    pub(super) fn idle_since(
+        &self,
+        now: Instant,
+        linger: Duration,
+        neighbors: &BTreeSet<EndpointId>,
+    ) -> Vec<EndpointId> {
+        self.select(|peer, contact| {
+            contact.is_open_stranger(peer, neighbors)
+                && !contact.waiting
+                && now.duration_since(contact.last_active) >= linger
+        })
+    }
+
+    /// Strangers that have been talking for `patience` and still do.
+    pub(super) fn stranger_since(
+        &self,
+        now: Instant,
+        patience: Duration,
+        neighbors: &BTreeSet<EndpointId>,
+    ) -> Vec<EndpointId> {
+        self.select(|peer, contact| {
+            contact.is_open_stranger(peer, neighbors)
+                && !contact.waiting
+                && now.duration_since(contact.stranger_since) >= patience
+        })
+    }
+
+    fn select(&self, wanted: impl Fn(&EndpointId, &Contact) -> bool) -> Vec<EndpointId> {
+        let mut found: Vec<_> =
+            self.all.iter().filter(|(peer, contact)| wanted(peer, contact)).map(|(peer, _)| *peer).collect();
+        // The order of a hash map must not decide the order of effects: a seed is to replay.
+        found.sort_unstable();
+        found
+    }
+}
+
+impl Contact {
+    fn is_open_stranger(&self, peer: &EndpointId, neighbors: &BTreeSet<EndpointId>) -> bool {
+        !self.is_parting() && !neighbors.contains(peer)
+    }
+}
