@@ -4,22 +4,22 @@
 use crate::sources::SourceFile;
 
 /// One rule.
-pub struct Rule {
-    pub name: &'static str,
+pub(crate) struct Rule {
+    pub(crate) name: &'static str,
     /// What the rule protects from; printed with every violation.
-    pub why: &'static str,
+    pub(crate) why: &'static str,
     check: fn(&SourceFile) -> Vec<Finding>,
-    pub planted: &'static [Sample],
-    pub innocent: &'static [Sample],
+    pub(crate) planted: &'static [Sample],
+    pub(crate) innocent: &'static [Sample],
 }
 
 /// A line and what is wrong there.
 type Finding = (usize, String);
 
 /// A text for a rule's self-test, with the path it pretends to have.
-pub struct Sample {
-    pub path: &'static str,
-    pub text: &'static str,
+pub(crate) struct Sample {
+    pub(crate) path: &'static str,
+    pub(crate) text: &'static str,
 }
 
 const fn sample(path: &'static str, text: &'static str) -> Sample {
@@ -67,7 +67,7 @@ const IMPURE: &[&str] = &[
     "thread::sleep",
 ];
 
-pub const RULES: &[Rule] = &[
+pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "files open with a sentence",
         why: "the first line says what lives here and what does not",
@@ -203,21 +203,21 @@ pub const RULES: &[Rule] = &[
 
 impl Rule {
     /// Sentences about every place where `file` breaks this rule.
-    pub fn violations(&self, file: &SourceFile) -> Vec<String> {
+    pub(crate) fn violations(&self, file: &SourceFile) -> Vec<String> {
         let sentence = |(line, what): Finding| format!("{}:{line}: {}: {what} ({})", file.path, self.name, self.why);
         (self.check)(file).into_iter().map(sentence).collect()
     }
 }
 
 /// Whether this line of any text names a folder that exists on one machine only.
-pub fn names_a_machine(line: &str) -> bool {
+pub(crate) fn names_a_machine(line: &str) -> bool {
     let folders = [concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Use", "rs/")];
     let begins_a_path = |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-".contains(c));
     folders.iter().any(|folder| line.match_indices(folder).any(|(at, _)| begins_a_path(at)))
 }
 
 /// Exceptions that are broader than what they excuse: gone, fixed, or shorter than they were.
-pub fn stale_exceptions(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn stale_exceptions(files: &[SourceFile]) -> Vec<String> {
     let mut stale = Vec::new();
     for exception in MAY_SPAWN {
         // A file that is not there starts nothing and excuses nothing.

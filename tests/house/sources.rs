@@ -8,22 +8,22 @@ use std::{
 
 /// One source file.
 #[derive(Debug)]
-pub struct SourceFile {
+pub(crate) struct SourceFile {
     /// Path from the repository's root, with forward slashes.
-    pub path: String,
+    pub(crate) path: String,
     /// The text as it is.
-    pub text: String,
+    pub(crate) text: String,
     /// The text with comments and the insides of string and character literals blanked out, line for line.
-    pub code: String,
+    pub(crate) code: String,
 }
 
 /// The repository's root.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests live one level below the root").to_owned()
 }
 
 /// Every Rust file of the repository, build output excepted.
-pub fn rust_files() -> Vec<SourceFile> {
+pub(crate) fn rust_files() -> Vec<SourceFile> {
     let root = root();
     let mut files = Vec::new();
     for room in ["actors", "node", "soak", "profiles", "tests"] {
@@ -34,7 +34,7 @@ pub fn rust_files() -> Vec<SourceFile> {
 }
 
 /// Path and text of every other file people read or machines run: manifests, pages, scripts.
-pub fn text_files() -> Vec<(String, String)> {
+pub(crate) fn text_files() -> Vec<(String, String)> {
     let root = root();
     let mut paths = Vec::new();
     for room in ["", ".ci", ".github", "actors", "node", "soak", "profiles", "tests"] {
@@ -73,39 +73,39 @@ impl SourceFile {
     }
 
     /// A file that exists only in a rule's self-test.
-    pub fn planted(path: &str, text: &str) -> Self {
+    pub(crate) fn planted(path: &str, text: &str) -> Self {
         Self::new(path.into(), text.into())
     }
 
     /// The first paragraph of the opening `//!` comment.
-    pub fn opening(&self) -> String {
+    pub(crate) fn opening(&self) -> String {
         let lines = self.text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
         lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
     /// Whether the opening says that the file only thinks.
-    pub fn is_pure(&self) -> bool {
+    pub(crate) fn is_pure(&self) -> bool {
         self.opening().contains("[pure]")
     }
 
     /// Whether the whole file is test code.
-    pub fn is_test(&self) -> bool {
+    pub(crate) fn is_test(&self) -> bool {
         self.path.starts_with("tests/") || self.path.contains("/tests/") || self.path.ends_with("tests.rs")
     }
 
     /// The code above the file's own test module, with the number of each line. Tests come last in a file.
-    pub fn code_before_tests(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn code_before_tests(&self) -> impl Iterator<Item = (usize, &str)> {
         let end = self.code.lines().position(|line| line.trim() == "#[cfg(test)]").unwrap_or(usize::MAX);
         self.numbered_code().take(end)
     }
 
     /// Every line of code with its number.
-    pub fn numbered_code(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn numbered_code(&self) -> impl Iterator<Item = (usize, &str)> {
         self.code.lines().enumerate().map(|(index, line)| (index + 1, line))
     }
 
     /// Name, first line and number of lines of every function with a body.
-    pub fn functions(&self) -> Vec<(String, usize, usize)> {
+    pub(crate) fn functions(&self) -> Vec<(String, usize, usize)> {
         let lines: Vec<&str> = self.code.lines().collect();
         let mut functions = Vec::new();
         for (index, line) in lines.iter().enumerate() {

@@ -3,7 +3,7 @@
 //!
 //! Every scenario is one attack in a `Siege`: our node, a stock friend whose messages must keep flowing, and a raw peer.
 
-use iroh::{EndpointId, SecretKey};
+use iroh::{EndpointId, SecretKey, endpoint::SendStream};
 use iroh_gossip::proto::TopicId;
 use perennial::{Limits, Reason};
 use perennial_tests::{
@@ -25,9 +25,9 @@ const ANNOUNCED_MAX: usize = 256;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_round_that_would_overflow_is_not_passed_on() {
     let siege = Siege::begin("round overflow").await;
-    let attack = siege.as_neighbor().await;
-    let mut stream = attack.open(siege.topic_id, &[frames::gossip(b"last hop", u16::MAX)]).await;
-    write(&mut stream, &frames::frame(&frames::i_have(&[[7; 32]], u16::MAX))).await;
+    let mut attack = siege.as_neighbor().await;
+    attack.say(&frames::gossip(b"last hop", u16::MAX)).await;
+    attack.say(&frames::i_have(&[[7; 32]], u16::MAX)).await;
     siege.ours.counts(Reason::RoundImpossible, 1).await;
     assert!(!siege.at_ours.has_heard("last hop"), "an impossible message is not delivered");
     siege.end().await;
@@ -36,7 +36,7 @@ async fn a_round_that_would_overflow_is_not_passed_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_name_us_are_not_believed() {
     let siege = Siege::begin("self-addressed").await;
-    let attack = siege.as_neighbor().await;
+    let mut attack = siege.as_neighbor().await;
     let me = siege.ours.id();
     let bodies = [
         frames::forward_join(me, None, 0),
@@ -45,7 +45,9 @@ async fn messages_that_name_us_are_not_believed() {
         frames::shuffle(me, &[], 6),
         frames::shuffle_reply(&[(me, None)]),
     ];
-    let _stream = attack.open(siege.topic_id, &bodies).await;
+    for body in bodies {
+        attack.say(&body).await;
+    }
     siege.ours.counts(Reason::SelfAddressed, 4).await;
     assert!(!siege.at_ours.neighbors().contains(&me), "nobody is his own neighbor");
     siege.end().await;
@@ -54,15 +56,14 @@ async fn messages_that_name_us_are_not_believed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shuffles_full_of_forged_ids_grow_neither_contacts_nor_addresses() {
     let siege = Siege::begin("forged ids").await;
-    let attack = siege.as_neighbor().await;
-    let mut stream = attack.open(siege.topic_id, &[]).await;
+    let mut attack = siege.as_neighbor().await;
     for batch in 0..20_u8 {
         // Nobody listens on these ports: each address costs whoever dials it his deadline.
         let data = frames::addr_info(&[([127, 0, 0, batch + 2], 9)]);
         let nodes: Vec<_> = forged_ids(batch, 80).into_iter().map(|id| (id, Some(data.clone()))).collect();
         for body in [frames::shuffle_reply(&nodes), frames::shuffle(siege.raw.id(), &nodes, 0)] {
             assert!(body.len() < 4096, "a legal frame, only full: {}", body.len());
-            write(&mut stream, &frames::frame(&body)).await;
+            attack.say(&body).await;
         }
     }
     siege.ours.counts(Reason::NodesCut, 1).await;
@@ -124,9 +125,9 @@ async fn streams_that_never_write_block_nobody() {
     let attack = siege.as_neighbor().await;
     let mut silent = Vec::new();
     for _ in 0..40 {
-        silent.push(attack.open_bare().await);
+        silent.push(attack.connection.open_bare().await);
     }
-    let _speaking = attack.open(siege.topic_id, &[frames::gossip(b"past the silent ones", 0)]).await;
+    let _speaking = attack.connection.open(siege.topic_id, &[frames::gossip(b"past the silent ones", 0)]).await;
     siege.at_ours.hears("past the silent ones").await;
     siege.ours.counts(Reason::HeaderMissing, 1).await;
     siege.end().await;
@@ -138,7 +139,7 @@ async fn frames_for_unknown_topics_are_read_and_dropped() {
     let attack = siege.as_neighbor().await;
     for number in 0..30 {
         let unknown = topic_id(&format!("nobody joined this {number}"));
-        let mut stream = attack.open(unknown, &[frames::join(), frames::gossip(b"anybody", 0)]).await;
+        let mut stream = attack.connection.open(unknown, &[frames::join(), frames::gossip(b"anybody", 0)]).await;
         let _ = stream.finish();
     }
     siege.ours.counts(Reason::TopicUnknown, 30).await;
@@ -148,11 +149,10 @@ async fn frames_for_unknown_topics_are_read_and_dropped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn announcements_beyond_the_limit_are_not_remembered() {
     let siege = Siege::begin("announcements").await;
-    let attack = siege.as_neighbor().await;
-    let mut stream = attack.open(siege.topic_id, &[]).await;
+    let mut attack = siege.as_neighbor().await;
     for batch in 0..20_u8 {
         let ids: Vec<[u8; 32]> = (0..116).map(|number: u8| *blake3_of(batch, number).as_bytes()).collect();
-        write(&mut stream, &frames::frame(&frames::i_have(&ids, 1))).await;
+        attack.say(&frames::i_have(&ids, 1)).await;
     }
     siege.ours.counts(Reason::AnnouncementsDropped, 1).await;
     siege.end().await;
@@ -161,11 +161,9 @@ async fn announcements_beyond_the_limit_are_not_remembered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_announcement_again_and_again_grows_nothing() {
     let siege = Siege::begin("repeated announcement").await;
-    let attack = siege.as_neighbor().await;
-    let mut stream = attack.open(siege.topic_id, &[]).await;
-    let frame = frames::frame(&frames::i_have(&[[9; 32]; 116], 1));
+    let mut attack = siege.as_neighbor().await;
     for _ in 0..200 {
-        write(&mut stream, &frame).await;
+        attack.say(&frames::i_have(&[[9; 32]; 116], 1)).await;
     }
     siege.ours.counts(Reason::AnnouncementsDropped, 100).await;
     siege.end().await;
@@ -238,12 +236,12 @@ impl Siege {
         Self { world, topic_id, ours, at_ours, friend, at_friend, raw }
     }
 
-    /// A connection of the attacker after he has become a neighbour by the book.
-    async fn as_neighbor(&self) -> RawConnection {
+    /// The attacker after he has become a neighbour by the book.
+    async fn as_neighbor(&self) -> Attack {
         let connection = self.raw.dial(self.ours.addr()).await;
-        let _joined = connection.open(self.topic_id, &[frames::join()]).await;
+        let stream = connection.open(self.topic_id, &[frames::join()]).await;
         self.at_ours.sees(self.raw.id()).await;
-        connection
+        Attack { connection, stream }
     }
 
     async fn counts_any(&self, reasons: &[Reason]) {
@@ -276,6 +274,19 @@ impl Siege {
         })
         .await;
         self.world.finish().await;
+    }
+}
+
+/// An attacker who is a neighbour: his connection and the stream he joined on, which must stay open for that.
+struct Attack {
+    connection: RawConnection,
+    stream: SendStream,
+}
+
+impl Attack {
+    /// Says one message on the topic. A closed connection is a legitimate answer, so nobody looks at the outcome.
+    async fn say(&mut self, body: &[u8]) {
+        write(&mut self.stream, &frames::frame(body)).await;
     }
 }
 
