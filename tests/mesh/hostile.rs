@@ -66,7 +66,21 @@ async fn shuffles_full_of_forged_ids_grow_neither_contacts_nor_addresses() {
             attack.say(&body).await;
         }
     }
-    siege.ours.counts(Reason::NodesCut, 1).await;
+    // Each list had 80 nodes; the bound on addresses is looked at by the end of the siege.
+    siege.ours.counts(Reason::NodesCut, 1000).await;
+    siege.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn address_data_that_is_too_large_or_unreadable_is_not_kept() {
+    let siege = Siege::begin("address data").await;
+    let mut attack = siege.as_neighbor().await;
+    let stranger = forged_ids(99, 1)[0];
+    attack.say(&frames::forward_join(stranger, Some(&[0xff; 600]), 0)).await;
+    attack.say(&frames::forward_join(stranger, Some(&[0x07, 0xff, 0xff]), 0)).await;
+    siege.ours.counts(Reason::PeerDataDropped, 2).await;
+    let many: Vec<_> = (1..60).map(|port| ([127, 0, 0, 1], port)).collect();
+    attack.say(&frames::shuffle_reply(&[(stranger, Some(frames::addr_info(&many)))])).await;
     siege.ours.counts(Reason::AddressDropped, 1).await;
     siege.end().await;
 }
@@ -194,6 +208,19 @@ async fn noise_is_nothing_but_noise() {
         attack.close();
     }
     siege.ours.counts(Reason::MessageMalformed, 1).await;
+    siege.end().await;
+}
+
+/// Handshakes that begin and never finish end by our deadline, not by their patience.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handshakes_that_never_finish_are_given_up() {
+    let siege = Siege::begin("half-open").await;
+    let mut knocking = Vec::new();
+    for _ in 0..10 {
+        knocking.push(siege.raw.half_open(siege.ours.addr()).await);
+    }
+    siege.ours.counts(Reason::HandshakeTimeout, 1).await;
+    drop(knocking);
     siege.end().await;
 }
 

@@ -3,11 +3,20 @@
 
 use std::time::Duration;
 
+use iroh::{EndpointAddr, SecretKey};
 use perennial::{
     Kind, Limits,
     testing::{Fault, How},
 };
-use perennial_tests::{Ours, PATIENCE, Stock, Topic, World, eventually, ours::fast_limits, topic::spread, topic_id, wait::must};
+use perennial_tests::{
+    Ours, PATIENCE, Stock, Topic, World, eventually,
+    ours::fast_limits,
+    raw::{HalfOpen, RawOptions},
+    topic::spread,
+    topic_id,
+    wait::must,
+};
+use tokio::net::UdpSocket;
 
 const HOWS: [How; 4] = [How::Panic, How::Error, How::Kill, How::Freeze];
 
@@ -91,28 +100,50 @@ async fn survives(fault: Fault, then: impl AsyncFnOnce(&Ours, &mut World)) -> u6
     talk(&at_ours, &at_friend, "before").await;
 
     let before = ours.census().await.ledger.kind(fault.kind);
-    inject(&ours, fault).await;
+    let bait = Bait::for_kind(fault.kind, &ours, &mut world).await;
+    // A kill needs a living loop and says whether there was one; the other three strike the next turn of a loop.
+    eventually(PATIENCE, "the fault finds a loop", async || {
+        must(ours.mesh().inject(fault), || "no living loop of its kind".into())
+    })
+    .await;
     then(&ours, &mut world).await;
     eventually(PATIENCE, "the fault has ended a loop", async || {
         let line = ours.census().await.ledger.kind(fault.kind);
         must(line.finished > before.finished, || format!("{line:?}"))
     })
     .await;
+    drop(bait);
     recovers(&ours, &at_ours, &friend, &at_friend).await;
     let restarts = at_ours.log().restarts;
     world.finish().await;
     restarts
 }
 
-/// A kill needs a living loop of its kind. Dials and handshakes live for a moment, so there the kill is left out: the
-/// other three ways strike the next attempt.
-async fn inject(ours: &Ours, fault: Fault) {
-    let is_short_lived = matches!(fault.kind, Kind::Dial | Kind::Handshake);
-    let fault = match fault.how {
-        How::Kill if is_short_lived => Fault { how: How::Error, ..fault },
-        How::Panic | How::Error | How::Kill | How::Freeze => fault,
-    };
-    ours.mesh().inject(fault).await;
+/// What keeps a loop of a short-lived kind alive long enough to be hit.
+#[derive(Default)]
+struct Bait {
+    _half_open: Option<HalfOpen>,
+    _silent: Option<(Topic, UdpSocket)>,
+}
+
+impl Bait {
+    async fn for_kind(kind: Kind, ours: &Ours, world: &mut World) -> Self {
+        match kind {
+            Kind::Handshake => {
+                let raw = world.raw(RawOptions::default()).await;
+                Self { _half_open: Some(raw.half_open(ours.addr()).await), ..Self::default() }
+            }
+            Kind::Dial => {
+                // A socket that never answers, under an id nobody has.
+                let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a free port on loopback");
+                let socket = silent.local_addr().expect("a bound socket has an address");
+                let nobody = EndpointAddr::new(SecretKey::generate().public()).with_ip_addr(socket);
+                let topic = ours.join(topic_id("nobody answers"), &[nobody]).await;
+                Self { _silent: Some((topic, silent)), ..Self::default() }
+            }
+            _ => Self::default(),
+        }
+    }
 }
 
 async fn recovers(ours: &Ours, at_ours: &Topic, friend: &Stock, at_friend: &Topic) {

@@ -1,6 +1,13 @@
 //! The fixtures themselves: a world of stock nodes comes back to its baseline, and a forgotten `finish` is noticed.
 
-use perennial_tests::{Child, World, child::Software, topic::spread, topic_id};
+use perennial_tests::{
+    Child, World,
+    child::Software,
+    frames,
+    raw::{RawOptions, write},
+    topic::spread,
+    topic_id,
+};
 
 use crate::OBSERVER;
 
@@ -37,6 +44,24 @@ async fn a_stock_child_speaks_and_listens() {
     assert_eq!((census.connections, census.neighbors, census.orphans), (1, 1, None), "{census:?}");
     child.quit().await;
     topic.misses(node.id()).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raw_peer_joins_a_stock_node_by_the_book() {
+    let topic_id = topic_id("raw joins stock");
+    let mut world = World::new().await;
+    let (raw, node) = (world.raw(RawOptions::default()).await, world.stock().await);
+    let topic = node.join(topic_id, &[]).await;
+    let connection = raw.dial(node.addr()).await;
+    let mut to_node = connection.open(topic_id, &[frames::join()]).await;
+    topic.sees(raw.id()).await;
+    let mut from_node = connection.accept_stream().await;
+    from_node.next_where(|body| body.starts_with(&[0, 4, frames::HIGH])).await;
+    write(&mut to_node, &frames::frame(&frames::gossip(b"by the book", 0))).await;
+    topic.hears("by the book").await;
+    write(&mut to_node, &frames::frame(&frames::disconnect(false))).await;
+    topic.misses(raw.id()).await;
     world.finish().await;
 }
 

@@ -1,7 +1,7 @@
 //! A peer that speaks bytes: a plain iroh endpoint with the gossip ALPN and no gossip behind it. It says exactly what a
 //! scenario tells it to, and hands out what it hears frame by frame. What the bytes mean is in `frames.rs`.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use iroh::{
@@ -11,6 +11,8 @@ use iroh::{
     },
 };
 use iroh_gossip::{net::GOSSIP_ALPN, proto::TopicId};
+
+use tokio::{net::UdpSocket, task::JoinHandle};
 
 use crate::{frames, stock::loopback_addr, wait::PATIENCE};
 
@@ -41,6 +43,18 @@ pub struct RawStream {
     /// The topic its header named.
     pub topic: TopicId,
     stream: RecvStream,
+}
+
+/// A handshake that never finishes; given up on drop.
+#[derive(Debug)]
+pub struct HalfOpen {
+    task: JoinHandle<()>,
+}
+
+impl Drop for HalfOpen {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Raw {
@@ -90,6 +104,23 @@ impl Raw {
     pub async fn try_dial(&self, addr: EndpointAddr) -> Result<RawConnection> {
         let connection = tokio::time::timeout(PATIENCE, self.endpoint.connect(addr, GOSSIP_ALPN)).await??;
         Ok(RawConnection { connection })
+    }
+
+    /// Begins a handshake through a one-way street: what this peer sends arrives, no answer comes back. The remote has
+    /// a half-open handshake until it gives up or the returned value is dropped.
+    pub async fn half_open(&self, addr: EndpointAddr) -> HalfOpen {
+        let remote = *addr.ip_addrs().next().expect("the node has an address");
+        let street = UdpSocket::bind("127.0.0.1:0").await.expect("a free port on loopback");
+        let entrance = street.local_addr().expect("a bound socket has an address");
+        let entrance = EndpointAddr::new(addr.id).with_ip_addr(entrance);
+        let endpoint = self.endpoint.clone();
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                _ = endpoint.connect(entrance, GOSSIP_ALPN) => {}
+                () = carry_one_way(street, remote) => {}
+            }
+        });
+        HalfOpen { task }
     }
 
     /// Waits for somebody to dial this peer.
@@ -181,6 +212,16 @@ impl RawStream {
 /// Writes all of it. A remote that has closed the connection meanwhile is a legitimate answer to hostile bytes.
 pub async fn write(stream: &mut SendStream, bytes: &[u8]) -> bool {
     within_patience("room to write", stream.write_all(bytes)).await.is_ok()
+}
+
+/// Passes on every datagram that does not come from `remote`, and only to it.
+async fn carry_one_way(street: UdpSocket, remote: SocketAddr) {
+    let mut datagram = vec![0; 2048];
+    while let Ok((len, from)) = street.recv_from(&mut datagram).await {
+        if from != remote {
+            let _ = street.send_to(&datagram[..len], remote).await;
+        }
+    }
 }
 
 async fn read_frame(stream: &mut RecvStream) -> Option<Vec<u8>> {
