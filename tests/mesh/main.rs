@@ -9,8 +9,7 @@ mod interop;
 mod load;
 mod respawn;
 mod rotation;
-// Out of the build until `perennial::testing` offers `Fault` and `How`, and `Mesh` takes them by `inject`.
-// mod supervision;
+mod supervision;
 mod wire_vectors;
 mod world_guard;
 
