@@ -167,6 +167,11 @@ async fn two_nodes_that_dial_each_other_at_once_end_up_neighbors() {
         // Between our own nodes the connection dialed by the smaller id stays alone.
         ours.settles_on_neighbors(PATIENCE).await;
         second.settles_on_neighbors(PATIENCE).await;
+        eventually(PATIENCE, "one connection is left of two", async || {
+            let open = (ours.connections(), second.connections());
+            must(open == (1, 1), || format!("{open:?} open"))
+        })
+        .await;
         one.leave().await;
         two.leave().await;
         ours.settles_on_neighbors(PATIENCE).await;

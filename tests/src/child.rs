@@ -61,6 +61,8 @@ pub struct ChildCensus {
     pub tasks: usize,
     /// QUIC connections open. For stock by the endpoint's metrics, for ours spawned − finished in the ledger.
     pub connections: u64,
+    /// Of these, connections of neighbours; a stock node does not tell.
+    pub neighbor_connections: Option<u64>,
     /// Neighbours on the topic.
     pub neighbors: usize,
     /// Tasks without an owner; a stock node keeps no ledger and cannot tell.

@@ -19,7 +19,7 @@ use iroh_gossip::proto::TopicId;
 use perennial_tests::{
     Ours, Stock, Topic,
     child::{ChildCensus, Line},
-    ours::fast_limits,
+    ours::{fast_limits, neighbor_connections},
 };
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -108,15 +108,16 @@ async fn census(node: &Node, topic: &Topic) -> ChildCensus {
     let heap_bytes = HEAP_BYTES.load(Ordering::Relaxed);
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let neighbors = topic.neighbors().len();
-    match node {
-        Node::Stock(node) => {
-            ChildCensus { heap_bytes, tasks, connections: node.connections(), neighbors, orphans: None }
-        }
+    let (connections, census) = match node {
+        Node::Stock(node) => (node.connections(), None),
         Node::Ours(node) => {
-            let orphans = node.census().await.ledger.orphans();
-            ChildCensus { heap_bytes, tasks, connections: node.connections(), neighbors, orphans: Some(orphans) }
+            let census = node.census().await;
+            (node.connections(), Some(census))
         }
-    }
+    };
+    let neighbor_connections = census.as_ref().map(neighbor_connections);
+    let orphans = census.map(|census| census.ledger.orphans());
+    ChildCensus { heap_bytes, tasks, connections, neighbor_connections, neighbors, orphans }
 }
 
 fn ready(addr: EndpointAddr) -> Result<Line> {
