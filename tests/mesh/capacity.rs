@@ -1,7 +1,7 @@
 //! At the connection cap: who is refused, and that a refusal is not for ever.
 
 use perennial::{Limits, Reason};
-use perennial_tests::{PATIENCE, World, ours::fast_limits, topic::spread, topic_id};
+use perennial_tests::{PATIENCE, World, frames, ours::fast_limits, raw::RawOptions, topic::spread, topic_id};
 
 /// A stock node never redials a peer that refused it, so the recovery is ours to start or its application's to repeat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,8 +57,6 @@ async fn a_node_of_ours_refused_at_the_cap_gets_in_by_itself_once_the_cap_is_lif
 /// Ours dials a peer that refuses; when it accepts at last, the node joins without being told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_dial_is_repeated_until_the_remote_accepts() {
-    use perennial_tests::{frames, raw::RawOptions};
-
     let topic_id = topic_id("refused dial");
     let mut world = World::new().await;
     let (remote, ours) = (world.raw(RawOptions::default()).await, world.ours().await);
