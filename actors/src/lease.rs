@@ -170,6 +170,10 @@ impl Lease {
 }
 
 impl LeaseSource {
+    pub(crate) fn connection(&self) -> u64 {
+        self.state.connection
+    }
+
     /// A new lease, if the connection is still held by anyone.
     pub(crate) fn upgrade(&self) -> Option<Lease> {
         let sender = self.sender.upgrade()?;

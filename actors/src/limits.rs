@@ -87,7 +87,8 @@ pub struct Limits {
     pub finish_timeout: Duration,
     /// After the last acknowledgement a connection stays this long, so that a stock peer can accept its streams.
     pub close_grace: Duration,
-    /// QUIC idle timeout. At least three keep-alives.
+    /// QUIC idle timeout. A killed neighbour is noticed after at most this and one keep-alive; until then the view holds
+    /// a dead place. Stock waits 30 s for its own kind and accepts less.
     pub idle_timeout: Duration,
     /// QUIC keep-alive.
     pub keep_alive: Duration,
@@ -140,8 +141,8 @@ impl Default for Limits {
             farewell_timeout: Duration::from_secs(5),
             finish_timeout: Duration::from_secs(5),
             close_grace: Duration::from_millis(200),
-            idle_timeout: Duration::from_secs(15),
-            keep_alive: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(3),
             address_ttl: Duration::from_secs(600),
             rejoin_min: Duration::from_secs(1),
             rejoin_max: Duration::from_secs(30),
@@ -239,7 +240,7 @@ mod tests {
                 |l| l.outbox_frames_max = 64,
                 "outbox_membership_reserve of 64 leaves no payload room in outbox_frames_max of 64",
             ),
-            (|l| l.idle_timeout = Duration::from_secs(9), "idle_timeout of 9s is less than two keep-alives of 5s"),
+            (|l| l.idle_timeout = Duration::from_secs(5), "idle_timeout of 5s is less than two keep-alives of 3s"),
             (|l| l.frozen_timeout = Duration::from_secs(1), "frozen_timeout of 1s must exceed inbox_wait of 2s"),
         ];
         for (change, sentence) in cases {

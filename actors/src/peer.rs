@@ -265,8 +265,11 @@ impl PeerState {
             match effect {
                 Effect::Dial => self.dial(myself),
                 Effect::Route(number) => {
-                    let source = number.and_then(|number| self.loops.get(&number)).map(|one| one.source.clone());
-                    self.shared.connections.routes.set_connection(self.peer, source);
+                    let mut sources: Vec<_> = self.loops.iter().map(|(of, one)| (*of, one.source.clone())).collect();
+                    // The routed one first; the rest only for whoever is spoken to over one of them.
+                    sources.sort_by_key(|(of, _)| Some(*of) != number);
+                    let sources = sources.into_iter().map(|(_, source)| source).collect();
+                    self.shared.connections.routes.set_connections(self.peer, sources);
                 }
                 Effect::Signal(signal) => self.shared.connections.routes.signal(self.peer, signal),
                 Effect::Keep(number) => {

@@ -206,7 +206,7 @@ impl PeersState {
         if let Some(peer) = crashed {
             tracing::warn!(peer = %peer.fmt_short(), %reason, "supervisor of a remote crashed");
             self.rows.remove(&peer);
-            self.shared.connections.routes.set_connection(peer, None);
+            self.shared.connections.routes.set_connections(peer, Vec::new());
             self.shared.connections.routes.signal(peer, Signal::Gone);
         }
         self.answer_drain();

@@ -26,7 +26,8 @@ pub(crate) struct Routes {
 #[derive(Debug, Default)]
 struct Table {
     topics: HashMap<TopicId, TopicRoute>,
-    peers: HashMap<EndpointId, LeaseSource>,
+    /// A remote's connections, the one to use first. Never empty.
+    peers: HashMap<EndpointId, Vec<LeaseSource>>,
 }
 
 /// A topic's entrances.
@@ -67,18 +68,25 @@ impl Routes {
         self.read().topics.get(topic).map(|route| route.frames.clone())
     }
 
-    /// Names the connection that `peer` is reached over; `None` when there is none.
-    pub(crate) fn set_connection(&self, peer: EndpointId, source: Option<LeaseSource>) {
+    /// Names the connections that `peer` is reached over, the one to use first.
+    pub(crate) fn set_connections(&self, peer: EndpointId, sources: Vec<LeaseSource>) {
         let mut table = self.write();
-        match source {
-            Some(source) => table.peers.insert(peer, source),
-            None => table.peers.remove(&peer),
+        match sources.is_empty() {
+            true => table.peers.remove(&peer),
+            false => table.peers.insert(peer, sources),
         };
     }
 
     /// A lease on the connection that `peer` is reached over, if it has one that is still held.
     pub(crate) fn lease(&self, peer: &EndpointId) -> Option<Lease> {
-        self.read().peers.get(peer)?.upgrade()
+        self.read().peers.get(peer)?.first()?.upgrade()
+    }
+
+    /// A lease on this one of its connections, if it is still held and not replaced.
+    pub(crate) fn lease_on(&self, peer: &EndpointId, connection: u64) -> Option<Lease> {
+        let table = self.read();
+        let source = table.peers.get(peer)?.iter().find(|source| source.connection() == connection)?;
+        source.upgrade().filter(|lease| !lease.is_stale())
     }
 
     /// Tells every topic what became of `peer`.

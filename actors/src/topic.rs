@@ -203,12 +203,17 @@ impl Topic {
         self.follow(from, connection);
     }
 
-    /// Holds a lease on whoever we are in touch with, on the connection it last spoke over or a newer one.
+    /// Holds a lease on whoever we are in touch with. A newer connection than the one we hold is always followed: its
+    /// remote may have been restarted. An older one only where the other side decides (`peer/state.rs`).
     fn follow(&mut self, peer: EndpointId, connection: u64) {
-        let is_behind = self.leases.get(&peer).is_none_or(|lease| lease.connection() < connection);
-        if is_behind
+        let follows = match self.leases.get(&peer) {
+            Some(lease) if lease.connection() == connection => false,
+            Some(lease) => lease.connection() < connection || (lease.is_perennial() && self.context.me < peer),
+            None => true,
+        };
+        if follows
             && self.state.is_open(&peer)
-            && let Some(lease) = self.context.routes.lease(&peer)
+            && let Some(lease) = self.context.routes.lease_on(&peer, connection)
         {
             self.leases.insert(peer, lease);
         }

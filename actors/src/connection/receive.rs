@@ -194,8 +194,8 @@ impl<'a> ReceiveHalf<'a> {
             if let Some(info) = inbound.sender_data.take() {
                 kept &= addresses.learn_first_hand(self.peer, info, now);
             }
-            for (peer, info) in inbound.learned.drain(..) {
-                kept &= addresses.learn(peer, info, now);
+            for (peer, info) in &mut inbound.learned {
+                kept &= addresses.learn(*peer, std::mem::take(info), now);
             }
             if !kept {
                 self.context.counters.count(Reason::AddressDropped);

@@ -1,8 +1,10 @@
 //! What the supervisor of one remote thinks: its connections, its dial, its duplicates. `[pure]`
 //!
 //! Every loss of a connection takes one path through here: ended → another one, or gone. Towards a stock remote two
-//! connections are kept and closed together, because which one it sends over cannot be seen from here; between our own
-//! nodes the one that the smaller id dialed stays, and the side that dialed the other lets it retire.
+//! connections are kept and closed together, because which one it sends over cannot be seen from here. Between our own
+//! nodes the larger id decides: it uses the newest connection it knows and lets older ones retire; the smaller id
+//! answers over whichever connection the other speaks on (`topic.rs`). A rule by age would be shorter and wrong: a remote
+//! killed and respawned half a second after it connected must not be waited for on its dead connection.
 
 use std::time::Duration;
 
@@ -10,11 +12,6 @@ use iroh::EndpointId;
 use n0_future::time::Instant;
 
 use crate::{census::Side, limits::Limits, routes::Signal};
-
-/// Connections made within this long of each other are a simultaneous dial. Otherwise the newer one wins: the older may
-/// belong to a process that has been killed since, and waiting for it to time out would leave its successor unheard. A
-/// handshake takes a few round trips; a process that comes back faster than this is heard after the idle timeout.
-const SIMULTANEOUS: Duration = Duration::from_secs(1);
 
 /// What the supervisor must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +44,6 @@ pub(crate) enum CloseCause {
 #[derive(Debug)]
 struct Line {
     number: u64,
-    side: Side,
     perennial: bool,
     since: Instant,
     kept: bool,
@@ -115,16 +111,17 @@ impl State {
             self.dialing = false;
         }
         let mut effects = Vec::new();
-        self.lines.push(Line { number, side, perennial, since: now, kept: true, claimed: false });
+        self.lines.push(Line { number, perennial, since: now, kept: true, claimed: false });
         if self.lines.len() > self.connections_max {
             let oldest = self.lines.remove(0).number;
             effects.push(Effect::Close(oldest, CloseCause::PerPeer));
         }
-        let winner = if perennial { self.settle(number, now) } else { number };
-        self.routed = Some(winner);
-        effects.push(Effect::Route(Some(winner)));
+        self.routed = Some(number);
+        effects.push(Effect::Route(self.routed));
         if perennial {
-            effects.extend(self.supersede_own_losers(winner));
+            if self.me > self.peer {
+                effects.extend(self.supersede_all_but(number));
+            }
         } else if self.lines.len() > 1 {
             // Two live connections to a stock remote: neither may close before the other.
             for line in self.lines.iter_mut().filter(|line| !line.kept) {
@@ -136,23 +133,9 @@ impl State {
         effects
     }
 
-    /// The connection topics should use, after `newest` arrived.
-    fn settle(&self, newest: u64, now: Instant) -> u64 {
-        let winning_side = if self.me < self.peer { Side::Dialed } else { Side::Accepted };
-        self.lines
-            .iter()
-            .filter(|line| line.perennial && now.duration_since(line.since) <= SIMULTANEOUS)
-            .filter(|line| line.side == winning_side)
-            .map(|line| line.number)
-            .max()
-            .unwrap_or(newest)
-    }
-
-    /// Only the side that dialed a loser retires it: it has seen both connections alive, which a respawned remote with
-    /// one connection has not.
-    fn supersede_own_losers(&mut self, winner: u64) -> Vec<Effect> {
+    fn supersede_all_but(&mut self, newest: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
-        for line in self.lines.iter_mut().filter(|line| line.number != winner && line.side == Side::Dialed) {
+        for line in self.lines.iter_mut().filter(|line| line.number != newest) {
             effects.push(Effect::Supersede(line.number));
             if std::mem::take(&mut line.kept) {
                 effects.push(Effect::LetGo(line.number));
@@ -165,7 +148,7 @@ impl State {
     pub(crate) fn on_ended(&mut self, number: u64) -> Vec<Effect> {
         self.lines.retain(|line| line.number != number);
         if self.routed != Some(number) {
-            return Vec::new();
+            return vec![Effect::Route(self.routed)];
         }
         self.routed = self.lines.last().map(|line| line.number);
         let signal = if self.routed.is_some() { Signal::Reachable } else { Signal::Gone };
@@ -284,38 +267,32 @@ mod tests {
     }
 
     #[test]
-    fn a_simultaneous_dial_between_our_own_keeps_what_the_smaller_id_dialed() {
+    fn a_simultaneous_dial_between_our_own_is_decided_by_the_larger_id_alone() {
         let (small, large) = ids();
         let now = Instant::now();
-        for first_is_own in [true, false] {
-            let (mine, theirs) = if first_is_own { (1, 2) } else { (2, 1) };
-            let sides = |state: &mut State| {
-                let (first, second) =
-                    if first_is_own { (Side::Dialed, Side::Accepted) } else { (Side::Accepted, Side::Dialed) };
+        for (first, second) in [(Side::Dialed, Side::Accepted), (Side::Accepted, Side::Dialed)] {
+            let both = |me, peer| {
+                let mut state = state(me, peer);
                 state.on_connected(1, first, true, now);
                 state.on_connected(2, second, true, now)
             };
-            let mut on_small = state(small, large);
-            let effects = sides(&mut on_small);
-            assert_eq!(routes(&effects), Some(Some(mine)));
-            assert!(!effects.iter().any(|effect| matches!(effect, Effect::Supersede(_))));
-
-            let mut on_large = state(large, small);
-            let effects = sides(&mut on_large);
-            assert_eq!(routes(&effects), Some(Some(theirs)));
-            assert!(effects.contains(&Effect::Supersede(mine)), "it dialed the loser, so it retires it");
+            let supersedes = |effects: &[Effect]| effects.contains(&Effect::Supersede(1));
+            assert!(supersedes(&both(large, small)), "it uses the newest and lets the older retire");
+            assert!(!supersedes(&both(small, large)), "it follows; two deciders could close both");
         }
     }
 
     #[test]
-    fn a_respawned_remote_is_reached_over_its_new_connection() {
+    fn a_respawned_remote_is_reached_over_its_new_connection_at_once() {
         let (small, large) = ids();
-        let start = Instant::now();
-        let mut state = state(small, large);
-        state.on_connected(1, Side::Dialed, true, start);
-        // Killed and respawned with the same key, it dials us; the old connection has not timed out.
-        let effects = state.on_connected(2, Side::Accepted, true, start + SIMULTANEOUS * 2);
-        assert_eq!(routes(&effects), Some(Some(2)));
+        let now = Instant::now();
+        for (me, peer) in [(small, large), (large, small)] {
+            let mut state = state(me, peer);
+            state.on_connected(1, Side::Dialed, true, now);
+            // Killed and respawned with the same key, it dials us; the old connection has not timed out.
+            let effects = state.on_connected(2, Side::Accepted, true, now);
+            assert_eq!(routes(&effects), Some(Some(2)));
+        }
     }
 
     #[test]

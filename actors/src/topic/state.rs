@@ -43,6 +43,9 @@ const REJOIN_PEERS: usize = 3;
 /// Remotes remembered as places to rejoin through, beside those the application named.
 const FORMER_NEIGHBORS_MAX: usize = 16;
 
+/// Introduced remotes remembered. As many as the passive view (HyParView, p. 9).
+const INTRODUCED_MAX: usize = 30;
+
 /// A remote that refused to become a neighbour is not asked again for this long. Without a pause a node that cannot
 /// fill its view asks for ever: each refusal comes with a ShuffleReply, and each ShuffleReply makes the protocol ask the
 /// next one, as fast as the network carries it.
@@ -96,6 +99,9 @@ pub(crate) struct State {
     /// each other but not the mesh would stay an island.
     unheard: Vec<EndpointId>,
     former_neighbors: Vec<EndpointId>,
+    /// Others of this topic that remotes have introduced, latest first. The passive view forgets whoever does not answer
+    /// within half a second; after a partition these are worth another try.
+    introduced: Vec<EndpointId>,
     refusals: HashMap<EndpointId, Instant>,
     view_max: usize,
     rejoin: Backoff,
@@ -127,12 +133,13 @@ impl State {
             bootstrap: Vec::new(),
             unheard: Vec::new(),
             former_neighbors: Vec::new(),
+            introduced: Vec::new(),
             refusals: HashMap::new(),
             view_max,
             rejoin: Backoff::new(limits.rejoin_min, limits.rejoin_max),
             rejoin_at: now,
             heal: Backoff::new(HEAL_MIN, HEAL_MAX),
-            heal_at: now + HEAL_MAX,
+            heal_at: now + HEAL_MIN,
             housekeeping_at: now + limits.tick,
             sweep_at: now + limits.sweep_interval,
             rng,
@@ -151,7 +158,11 @@ impl State {
     /// Remotes to start from if this state has to be built anew.
     pub(crate) fn rejoin_candidates(&self) -> Vec<EndpointId> {
         let mut all = self.bootstrap.clone();
-        all.extend(self.neighbors.iter().chain(&self.former_neighbors).filter(|peer| !self.bootstrap.contains(peer)));
+        for peer in self.neighbors.iter().chain(&self.former_neighbors).chain(&self.introduced) {
+            if !all.contains(peer) {
+                all.push(*peer);
+            }
+        }
         all
     }
 
@@ -221,6 +232,9 @@ impl State {
             self.refusals.insert(from, now);
         }
         self.contacts.on_heard(from, connection, is_goodbye, now);
+        for (peer, _address) in inbound.learned {
+            remember(&mut self.introduced, peer, INTRODUCED_MAX);
+        }
         let cause = if is_goodbye { DownReason::Left } else { DownReason::Evicted };
         let mut effects = Vec::new();
         if self.neighbors.contains(&from) && inbound.message == wire::join() {
@@ -270,6 +284,7 @@ impl State {
     pub(crate) fn on_gone(&mut self, peer: EndpointId, now: Instant) -> Vec<Effect> {
         if !self.neighbors.contains(&peer) {
             self.former_neighbors.retain(|former| *former != peer);
+            self.introduced.retain(|introduced| *introduced != peer);
         }
         match self.contacts.get(&peer) {
             Some(_) => self.on_peer_done(peer, Ending::Lost, now),
@@ -424,9 +439,7 @@ impl State {
                 self.neighbors.insert(peer).then_some(Event::NeighborUp(peer))
             }
             proto::topic::Event::NeighborDown(peer) => {
-                self.former_neighbors.retain(|former| *former != peer);
-                self.former_neighbors.insert(0, peer);
-                self.former_neighbors.truncate(FORMER_NEIGHBORS_MAX);
+                remember(&mut self.former_neighbors, peer, FORMER_NEIGHBORS_MAX);
                 self.rejoin_at = self.rejoin_at.max(now + self.limits.rejoin_min / 2);
                 self.heal.reset();
                 self.heal_at = now + self.heal.next(&mut self.rng);
@@ -463,6 +476,13 @@ enum Ending {
     Polite,
     /// Its connection was lost or could not be made.
     Lost,
+}
+
+/// Puts `peer` first in a short list of the latest.
+fn remember(latest: &mut Vec<EndpointId>, peer: EndpointId, max: usize) {
+    latest.retain(|known| *known != peer);
+    latest.insert(0, peer);
+    latest.truncate(max);
 }
 
 /// `Round` hides its number, but its postcard form is public: variant 0, then a varint.
