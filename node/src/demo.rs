@@ -26,6 +26,9 @@ use crate::{
 const PUBLISHERS: usize = 3;
 const MESSAGES_PER_PUBLISHER: usize = 4;
 
+/// Nodes a node is told to join by way of. With a single one, its death would part those who know only it.
+const CONTACTS_MAX: usize = 3;
+
 /// A mesh forms within this long or the demo fails. Loopback takes about a second.
 const FORM_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -106,14 +109,13 @@ impl<'a> Demo<'a> {
     async fn launch(&mut self) -> Result<(), Failure> {
         let count = self.swarm.len();
         let step = self.view.step(&format!("starting {count} nodes"));
-        // The first one alone: the others need its ticket.
-        self.swarm.spawn(0, None)?;
-        self.swarm.wait_ready(&[0]).await?;
-        for number in 1..count {
-            self.swarm.spawn(number, Some(0))?;
+        for number in 0..count {
+            step.update(&format!("{number} are up"));
+            let contacts = self.contacts((0..number).collect());
+            self.swarm.spawn(number, &contacts)?;
+            // One after the other: the next one needs its ticket.
+            self.swarm.wait_ready(&[number]).await?;
         }
-        let all: Vec<usize> = (0..count).collect();
-        self.swarm.wait_ready(&all).await?;
         step.done(&format!("{count} node processes are up"));
         Ok(())
     }
@@ -161,12 +163,18 @@ impl<'a> Demo<'a> {
 
     async fn respawn(&mut self, victim: usize) -> Result<(), Failure> {
         let step = self.view.step(&format!("bringing node {} back", victim + 1));
-        let others: Vec<usize> = (0..self.swarm.len()).filter(|number| *number != victim).collect();
-        let contact = *others.choose(&mut self.rng).expect("a demo has at least two nodes");
-        self.swarm.spawn(victim, Some(contact))?;
+        let contacts = self.contacts((0..self.swarm.len()).filter(|number| *number != victim).collect());
+        self.swarm.spawn(victim, &contacts)?;
         self.swarm.wait_ready(&[victim]).await?;
-        step.done(&format!("node {} is back with the same key, by way of node {}", victim + 1, contact + 1));
+        step.done(&format!("node {} is back with its key, by way of {}", victim + 1, names(&contacts)));
         Ok(())
+    }
+
+    /// A few of `others`, in order.
+    fn contacts(&mut self, others: Vec<usize>) -> Vec<usize> {
+        let mut contacts: Vec<usize> = others.sample(&mut self.rng, CONTACTS_MAX).copied().collect();
+        contacts.sort_unstable();
+        contacts
     }
 
     fn settle(&self) -> Result<Vec<(String, LedgerView)>, Failure> {

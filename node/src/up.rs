@@ -32,6 +32,9 @@ use crate::{
 /// Farewells, flushes and the closing of the endpoint together.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Two may get lost before a live neighbour is taken for a dead one.
+const KEEP_ALIVES_PER_IDLE_TIMEOUT: u32 = 3;
+
 /// After draining, standard output gets this long to take what is waiting for it.
 pub(crate) const OUTPUT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -71,6 +74,10 @@ async fn spawn_mesh(args: &UpArgs, identity: &Identity) -> Result<Mesh, Failure>
     let mut limits = Limits::default();
     if let Some(connections_max) = args.max_connections {
         limits.connections_max = connections_max as usize;
+    }
+    if let Some(idle_timeout) = args.idle_timeout {
+        limits.idle_timeout = idle_timeout;
+        limits.keep_alive = idle_timeout / KEEP_ALIVES_PER_IDLE_TIMEOUT;
     }
     let mut builder = Mesh::builder()
         .secret_key(identity.key.clone())

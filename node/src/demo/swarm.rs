@@ -36,6 +36,9 @@ use crate::{
 /// The topic of the demo.
 const TOPIC: &str = "demo";
 
+/// A killed node's neighbours notice this late. The default of 15 s would make three kills take a minute.
+const IDLE_TIMEOUT: &str = "3s";
+
 /// A process is up within this long. Measured: 30 ms; a loaded machine takes longer.
 const READY_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -145,8 +148,8 @@ impl Swarm {
         format!("node {}  {}{lives}", number + 1, short(&member.id))
     }
 
-    /// Starts node `number`, which joins by way of `contact`.
-    pub(crate) fn spawn(&mut self, number: usize, contact: Option<usize>) -> Result<(), Failure> {
+    /// Starts node `number`, which joins by way of `contacts`.
+    pub(crate) fn spawn(&mut self, number: usize, contacts: &[usize]) -> Result<(), Failure> {
         let name = format!("node-{}", number + 1);
         let program = std::env::current_exe().map_err(|error| Failure::io("find the own program", &error))?;
         let log = self.file(&name, "log");
@@ -156,10 +159,11 @@ impl Swarm {
             .open(&log)
             .map_err(|error| Failure::io(format_args!("create {}", log.display()), &error))?;
         let mut command = Command::new(program);
-        command.args(["up", "--json", "--pipe", "--until-stdin-closes", "--topic", TOPIC, "--key-file"]);
-        command.arg(self.file(&name, "key")).arg("--control").arg(self.file(&name, "sock"));
-        if let Some(contact) = contact {
-            let ticket = self.members[contact].ticket.as_ref().expect("a contact is a node that was ready");
+        command.args(["up", "--json", "--pipe", "--until-stdin-closes", "--topic", TOPIC]);
+        command.args(["--idle-timeout", IDLE_TIMEOUT]);
+        command.arg("--key-file").arg(self.file(&name, "key")).arg("--control").arg(self.file(&name, "sock"));
+        for contact in contacts {
+            let ticket = self.members[*contact].ticket.as_ref().expect("a contact is a node that was ready");
             command.args(["--join", ticket]);
         }
         // The environment of the person at the terminal is not the nodes'.
