@@ -54,10 +54,6 @@ impl AddressBook {
         self.lock().get(peer)
     }
 
-    pub(crate) fn known(&self, peer: &EndpointId) -> bool {
-        self.lock().known(peer)
-    }
-
     /// The peers in the book, pinned ones included.
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
@@ -179,6 +175,7 @@ impl Book {
         }
     }
 
+    #[cfg(test)]
     fn known(&self, peer: &EndpointId) -> bool {
         self.learned.contains_key(peer) || self.pinned.contains_key(peer)
     }

@@ -109,7 +109,8 @@ impl Routes {
         self.write().topics.clear();
     }
 
-    /// Entries of both tables, for the census and its tests.
+    /// Entries of both tables.
+    #[cfg(test)]
     pub(crate) fn sizes(&self) -> (usize, usize) {
         let table = self.read();
         (table.topics.len(), table.peers.len())

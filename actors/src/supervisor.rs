@@ -200,7 +200,7 @@ mod tests {
                 let _held = owned;
                 std::future::pending::<()>().await;
             },
-            move |_exit| drop(tx.send(watched.upgrade().is_none())),
+            move |_exit| tx.send(watched.upgrade().is_none()).expect("the test listens"),
         );
         child.kill();
         assert_eq!(ended.await, Ok(true));

@@ -51,19 +51,6 @@ pub(crate) fn classify(message: &ProtoMessage) -> Class {
     }
 }
 
-/// The class of an encoded message, from its two variant bytes; `None` if they name no variant.
-///
-/// Postcard would also read padded variants such as `80 00`. Nobody writes them, so here they are malformed.
-pub(crate) fn classify_body(body: &[u8]) -> Option<Class> {
-    match body {
-        [0, 0..=4, ..] => Some(Class::Membership),
-        [0, 5, ..] => Some(Class::Disconnect),
-        [1, 0, ..] => Some(Class::Payload),
-        [1, 1..=3, ..] => Some(Class::Announce),
-        _ => None,
-    }
-}
-
 /// A message that must not be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EncodeError {

@@ -45,6 +45,8 @@ async fn two_nodes_exchange_messages_and_leave_nothing_behind() {
         let report = mesh.drain(DEADLINE).await;
         assert!(report.clean, "{report:?}\n{}", mesh.ledger_counters().report(&Owned::none()));
         assert_eq!(mesh.ledger_counters().alive_total(), 0);
+        assert_eq!(mesh.inner.parts.routes.sizes(), (0, 0));
+        assert_eq!(mesh.inner.parts.admission.occupancy().in_use, 0);
     }
 }
 

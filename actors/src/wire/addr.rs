@@ -78,10 +78,6 @@ impl AddrInfo {
         self.direct_addresses.retain(is_usable);
     }
 
-    pub(crate) fn to_endpoint_addr(&self, peer: EndpointId) -> EndpointAddr {
-        EndpointAddr::from_parts(peer, self.transport_addrs())
-    }
-
     pub(crate) fn transport_addrs(&self) -> impl Iterator<Item = TransportAddr> {
         let relay = self.relay_url.iter().cloned().map(TransportAddr::Relay);
         relay.chain(self.direct_addresses.iter().copied().map(TransportAddr::Ip))
