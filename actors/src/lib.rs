@@ -47,3 +47,8 @@ pub use iroh_gossip::proto::TopicId;
 pub use ledger::{Kind, Ledger, LedgerReport};
 pub use limits::Limits;
 pub use mesh::{DrainReport, Ended, Mesh, MeshBuilder};
+
+/// The README's example, compiled and run as a doc test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
