@@ -233,7 +233,8 @@ mod tests {
 
     #[test]
     fn contradictions_are_named_with_both_numbers() {
-        let cases: [(fn(&mut Limits), &str); 5] = [
+        type Case = (fn(&mut Limits), &'static str);
+        let cases: [Case; 5] = [
             (|l| l.connections_max = 0, "connections_max is 0; it must be at least 1"),
             (|l| l.connections_max = 1, "connections_per_peer_max of 2 exceeds connections_max of 1"),
             (

@@ -46,7 +46,6 @@ pub(crate) struct Nursery {
 impl Nursery {
     /// Starts `task` as a child of the caller. `report` is called exactly once, after the task and everything it
     /// owned have been dropped.
-    #[expect(clippy::disallowed_methods, reason = "the one place that spawns; see the house rules")]
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         kind: Kind,

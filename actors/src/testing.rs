@@ -1,6 +1,6 @@
 //! Faults on demand, for tests (feature `testing`): make the loop of a kind panic, fail, be killed or freeze.
 //!
-//! Without the feature [`Faults`] is empty and its strike never comes.
+//! Without the feature `Faults` is empty and its strike never comes.
 
 #[cfg(not(feature = "testing"))]
 pub(crate) use absent::Faults;

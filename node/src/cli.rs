@@ -1,4 +1,4 @@
-//! The command line: every verb, flag and help text. What they do is in the file named after the verb. [pure]
+//! The command line: every verb, flag and help text. What they do is in the file named after the verb. `[pure]`
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The lines on stdout: one JSON object per event, or the bare message in plain mode. [pure]
+//! The lines on stdout: one JSON object per event, or the bare message in plain mode. `[pure]`
 //!
 //! Every object carries `"v":1`. Fields are only ever added; a reader must ignore those it does not know.
 

@@ -1,4 +1,4 @@
-//! What users type and what the mesh understands: topics, peers, listen addresses, relays. [pure]
+//! What users type and what the mesh understands: topics, peers, listen addresses, relays. `[pure]`
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! Answers for people: aligned columns, nothing that a terminal of 80 columns cannot show. [pure]
+//! Answers for people: aligned columns, nothing that a terminal of 80 columns cannot show. `[pure]`
 
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 

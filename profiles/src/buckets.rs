@@ -1,4 +1,4 @@
-//! From dhat's JSON to live bytes by bucket. [pure]
+//! From dhat's JSON to live bytes by bucket. `[pure]`
 //!
 //! dhat writes one entry per call stack, with frames innermost first as indices into a table of names. The bytes still
 //! live when the profiler was dropped are `eb`. A stack belongs to the crate that asked for the memory: its innermost

@@ -1,4 +1,4 @@
-//! The judgement: evidence in, verdict out. [pure]
+//! The judgement: evidence in, verdict out. `[pure]`
 //!
 //! Nothing is measured here. A figure that is missing makes a check unknown, never passed; a planted leak must fail.
 

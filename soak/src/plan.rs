@@ -1,4 +1,4 @@
-//! The plan: every event of a run, drawn from one seed before the first process starts. [pure]
+//! The plan: every event of a run, drawn from one seed before the first process starts. `[pure]`
 //!
 //! Two runs of one plan do the same things in the same order; when each thing happens is up to the machine. Carrying
 //! it out is `storm.rs`.

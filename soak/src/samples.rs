@@ -1,4 +1,4 @@
-//! What was measured of the observer: one [`Sample`] per look, read from the node's own JSON, written as CSV. [pure]
+//! What was measured of the observer: one [`Sample`] per look, read from the node's own JSON, written as CSV. `[pure]`
 //!
 //! A figure that the node does not tell is `None` and stays an empty cell; it is never taken for zero.
 

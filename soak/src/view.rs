@@ -1,4 +1,4 @@
-//! What one node has said on its stdout: ready, neighbours, probes received. [pure]
+//! What one node has said on its stdout: ready, neighbours, probes received. `[pure]`
 //!
 //! Lines come from `process.rs`; this file only remembers what they mean.
 

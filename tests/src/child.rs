@@ -140,6 +140,16 @@ impl Child {
         self.say(&format!("publish {text}")).await;
     }
 
+    /// Lets it leave the topic; the node runs on.
+    pub async fn leave(&mut self) {
+        self.say("leave").await;
+    }
+
+    /// Lets it join the topic again, through the same bootstrap peers.
+    pub async fn join(&mut self) {
+        self.say("join").await;
+    }
+
     /// Waits until the child has received this text.
     pub async fn hears(&self, text: &str) {
         eventually(PATIENCE, &format!("the child hears {text:?}"), async || {

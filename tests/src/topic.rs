@@ -151,7 +151,7 @@ impl Topic {
         self.log().heard.contains(&Heard::of(content.as_ref()))
     }
 
-    /// Waits for the message number `index`, counted from 0, as text. Only the first [`TEXTS_MAX`] are kept.
+    /// Waits for the message number `index`, counted from 0, as text. Only the first `TEXTS_MAX` are kept.
     pub async fn nth_text(&self, index: usize) -> String {
         loop {
             let news = self.news.notified();

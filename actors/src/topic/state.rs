@@ -221,10 +221,10 @@ impl State {
         inbound: Inbound,
         now: Instant,
     ) -> Vec<Effect> {
-        if inbound.class == Class::Announce {
-            if let Some(refused) = self.refuse_announcement(&from, &inbound, now) {
-                return vec![refused];
-            }
+        if inbound.class == Class::Announce
+            && let Some(refused) = self.refuse_announcement(&from, &inbound, now)
+        {
+            return vec![refused];
         }
         let is_goodbye = inbound.class == Class::Disconnect;
         self.unheard.retain(|peer| *peer != from);

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use iroh::{EndpointAddr, EndpointId, RelayUrl, TransportAddr};
+use iroh::{EndpointAddr, RelayUrl, TransportAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::PEER_DATA_MAX;

@@ -1,4 +1,4 @@
-//! What travels over the control socket: one JSON request per line, one JSON response per line. Plain values only. [pure]
+//! What travels over the control socket: one JSON request per line, one JSON response per line. Plain values only. `[pure]`
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Who should still hear what. [pure]
+//! Who should still hear what. `[pure]`
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Who is linked to whom, as the nodes themselves tell. [pure]
+//! Who is linked to whom, as the nodes themselves tell. `[pure]`
 
 use std::collections::{BTreeMap, BTreeSet};
 

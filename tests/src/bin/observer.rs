@@ -1,7 +1,7 @@
 //! One node in a process of its own, with a heap that is counted: the child behind `child.rs`.
 //!
 //! `observer stock|perennial TOPIC [ID@IP:PORT]…`, identity from `OBSERVER_KEY` (64 hex digits) or fresh. Commands on
-//! stdin: `census`, `publish TEXT`, `quit`. Answers and received messages are JSON lines on stdout.
+//! stdin: `census`, `publish TEXT`, `leave`, `join`, `quit`. Answers and received messages are JSON lines on stdout.
 //!
 //! The allocator needs `unsafe`: it is the trait's contract, and both functions only count around the system's own.
 #![allow(unsafe_code)]
@@ -53,27 +53,26 @@ enum Node {
 async fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let software = args.next().context("the first argument is missing: stock or perennial")?;
-    let topic: TopicId = args.next().context("the second argument is missing: a topic")?.parse()?;
+    let topic_id: TopicId = args.next().context("the second argument is missing: a topic")?.parse()?;
     let bootstrap = args.map(|arg| parse_peer(&arg)).collect::<Result<Vec<_>>>()?;
     let key = std::env::var("OBSERVER_KEY").ok().map(|text| text.parse::<SecretKey>()).transpose()?;
 
     let (node, topic) = match software.as_str() {
         "stock" => {
             let node = Stock::spawn("the stock observer", key).await?;
-            let topic = node.join(topic, &bootstrap).await;
+            let topic = node.join(topic_id, &bootstrap).await;
             print(&ready(node.addr())?)?;
             (Node::Stock(node), topic)
         }
         "perennial" => {
             let node = Ours::spawn("our observer", key, fast_limits()).await?;
-            let topic = node.join(topic, &bootstrap).await;
+            let topic = node.join(topic_id, &bootstrap).await;
             print(&ready(node.addr())?)?;
             (Node::Ours(node), topic)
         }
         other => bail!("unknown software {other:?}: stock or perennial"),
     };
-    serve(&node, &topic).await?;
-    topic.leave().await;
+    serve(&node, topic, (topic_id, &bootstrap)).await?;
     match node {
         Node::Stock(node) => node.shutdown().await,
         Node::Ours(node) => _ = node.mesh().drain(Duration::from_secs(10)).await,
@@ -83,20 +82,40 @@ async fn main() -> Result<()> {
 }
 
 /// Reads commands until `quit` or the end of input: a parent that died must not leave us behind.
-async fn serve(node: &Node, topic: &Topic) -> Result<()> {
+async fn serve(node: &Node, topic: Topic, (topic_id, bootstrap): (TopicId, &[EndpointAddr])) -> Result<()> {
     let mut commands = BufReader::new(tokio::io::stdin()).lines();
+    let mut topic = Some(topic);
     let mut printed = 0;
     loop {
+        let text = async {
+            match &topic {
+                Some(topic) => topic.nth_text(printed).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             command = commands.next_line() => match command?.as_deref() {
-                Some("census") => print(&Line::Census(census(node, topic).await))?,
-                Some("quit") | None => return Ok(()),
-                Some(other) => match other.strip_prefix("publish ") {
-                    Some(text) => topic.publish(text.to_owned()).await,
-                    None => bail!("unknown command {other:?}"),
+                Some("census") => print(&Line::Census(census(node, topic.as_ref()).await))?,
+                Some("leave") => leave(topic.take()).await,
+                Some("join") => {
+                    leave(topic.take()).await;
+                    printed = 0;
+                    topic = Some(match node {
+                        Node::Stock(node) => node.join(topic_id, bootstrap).await,
+                        Node::Ours(node) => node.join(topic_id, bootstrap).await,
+                    });
+                }
+                Some("quit") | None => {
+                    leave(topic.take()).await;
+                    return Ok(());
+                }
+                Some(other) => match (other.strip_prefix("publish "), &topic) {
+                    (Some(text), Some(topic)) => topic.publish(text.to_owned()).await,
+                    (Some(_), None) => bail!("nothing is joined"),
+                    (None, _) => bail!("unknown command {other:?}"),
                 },
             },
-            text = topic.nth_text(printed) => {
+            text = text => {
                 printed += 1;
                 print(&Line::Message { text })?;
             }
@@ -104,10 +123,16 @@ async fn serve(node: &Node, topic: &Topic) -> Result<()> {
     }
 }
 
-async fn census(node: &Node, topic: &Topic) -> ChildCensus {
+async fn leave(topic: Option<Topic>) {
+    if let Some(topic) = topic {
+        topic.leave().await;
+    }
+}
+
+async fn census(node: &Node, topic: Option<&Topic>) -> ChildCensus {
     let heap_bytes = HEAP_BYTES.load(Ordering::Relaxed);
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let neighbors = topic.neighbors().len();
+    let neighbors = topic.map_or(0, |topic| topic.neighbors().len());
     let (connections, census) = match node {
         Node::Stock(node) => (node.connections(), None),
         Node::Ours(node) => {
