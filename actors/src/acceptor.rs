@@ -96,10 +96,12 @@ impl Acceptor {
 
     fn shake_hands(&self, incoming: Incoming, permit: Permit, handshakes: &mut Handshakes) {
         let entry = self.nursery.ledger.enter(Kind::Handshake);
+        let registration = self.nursery.faults.open(Kind::Handshake);
+        let number = registration.number();
         let (limits, counters) = (self.limits.clone(), self.counters.clone());
         let (deliver, faults) = (self.deliver.clone(), self.nursery.faults.clone());
         let abort = handshakes.set.spawn(async move {
-            let _entry = entry;
+            let (_entry, _registration) = (entry, registration);
             let attempt = async move {
                 incoming.accept().map_err(|error| error.to_string())?.await.map_err(|error| error.to_string())
             };
@@ -122,7 +124,7 @@ impl Acceptor {
                 }
             }
         });
-        self.nursery.faults.register(Kind::Handshake, &abort);
+        self.nursery.faults.fill(number, &abort);
     }
 }
 

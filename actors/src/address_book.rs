@@ -133,15 +133,17 @@ impl Book {
         if info.is_empty() {
             return false;
         }
-        let (info, source) = match self.forget(&peer) {
-            // What the peer said of itself comes first; hearsay only fills the room behind it.
-            Some(old) if source < old.source => (merge(old.info, info, self.addresses_max), old.source),
-            Some(old) if source == Source::Hearsay => (merge(info, old.info, self.addresses_max), source),
-            Some(_) | None => (merge(info, AddrInfo::default(), self.addresses_max), source),
-        };
         let ticket = self.next_ticket();
-        self.eviction.insert((source, ticket), peer);
-        self.learned.insert(peer, Learned { info, source, ticket, confirmed: now });
+        let fresh = |info, source| Learned { info, source, ticket, confirmed: now };
+        let learned = match self.forget(&peer) {
+            // What the peer said of itself comes first; hearsay fills the room behind it, and does not confirm it: an
+            // address the peer has left must expire although others still pass it on.
+            Some(old) if source < old.source => Learned { info: merge(old.info, info, self.addresses_max), ..old },
+            Some(old) if source == Source::Hearsay => fresh(merge(info, old.info, self.addresses_max), source),
+            Some(_) | None => fresh(merge(info, AddrInfo::default(), self.addresses_max), source),
+        };
+        self.eviction.insert((learned.source, learned.ticket), peer);
+        self.learned.insert(peer, learned);
         self.evict();
         self.learned.contains_key(&peer)
     }

@@ -5,12 +5,16 @@
 //! remote closes. Nothing outside this room touches a stream, and nothing keeps the connection once the loop has ended:
 //! its permit, its ledger entry and its QUIC state go with it.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use iroh::{
     EndpointId,
     endpoint::{Connection, VarInt},
 };
+use iroh_gossip::proto::TopicId;
 use n0_future::time::{Instant, interval};
 
 use crate::{
@@ -67,21 +71,53 @@ pub(crate) enum ConnectionEnd {
     Retired,
     /// The remote did not read what was sent to it.
     SlowPeer,
-    /// The remote closed, or the connection was lost.
+    /// The remote retired the connection in order.
+    RemoteRetired,
+    /// The remote closed for another reason, or the connection was lost.
     Lost(String),
+    /// What the remote sent cost it the connection.
+    Broken(Reason),
     /// A test made it fail.
     Injected,
 }
+
+/// The close of a connection that nobody needs any more.
+const RETIRED: (VarInt, &[u8]) = (VarInt::from_u32(0), b"retired");
 
 /// Application close codes. Stock ignores them; our own nodes log them.
 impl ConnectionEnd {
     fn close_code(&self) -> (VarInt, &'static [u8]) {
         match self {
-            ConnectionEnd::Retired => (VarInt::from_u32(0), b"retired"),
+            ConnectionEnd::Retired => RETIRED,
             ConnectionEnd::SlowPeer => (VarInt::from_u32(2), b"slow peer"),
-            ConnectionEnd::Lost(_) => (VarInt::from_u32(3), b"stream lost"),
+            // Closed by the other side already; the code is for one that only lost a stream.
+            ConnectionEnd::RemoteRetired | ConnectionEnd::Lost(_) => (VarInt::from_u32(3), b"stream lost"),
+            ConnectionEnd::Broken(_) => (VarInt::from_u32(5), b"protocol error"),
             ConnectionEnd::Injected => (VarInt::from_u32(4), b"internal error"),
         }
+    }
+}
+
+/// Topics a stock remote speaks of and this node has not joined. They are owed a farewell when the connection retires:
+/// a stock node that is closed on without a word sends into the dead connection for ever (`net.rs`, 0.101.0).
+#[derive(Debug, Default)]
+struct UnknownTopics {
+    topics: Mutex<BTreeSet<TopicId>>,
+}
+
+impl UnknownTopics {
+    /// As many as one remote is worth; the rest goes without.
+    const MAX: usize = 16;
+
+    fn note(&self, topic: TopicId) {
+        let mut topics = self.topics.lock().expect("no holder panics");
+        if topics.len() < Self::MAX {
+            topics.insert(topic);
+        }
+    }
+
+    fn take(&self) -> BTreeSet<TopicId> {
+        std::mem::take(&mut *self.topics.lock().expect("no holder panics"))
     }
 }
 
@@ -96,8 +132,9 @@ pub(crate) async fn run(
     let Established { connection, permit: _permit, side: _ } = established;
     let watch = Watch { gauge: outbox.gauge(), heartbeat, context: &context };
     let overflowed = outbox.overflowed();
-    let send = SendHalf::new(&connection, outbox, &context.limits).run();
-    let receive = ReceiveHalf::new(&connection, number, &context).run();
+    let unknown_topics = UnknownTopics::default();
+    let send = SendHalf::new(&connection, outbox, &context.limits, &unknown_topics).run();
+    let receive = ReceiveHalf::new(&connection, number, &context, &unknown_topics).run();
     tokio::pin!(send, receive);
     let (end, still_receiving) = tokio::select! {
         // Verdicts before work: a connection that is to end must not be kept alive by traffic.
@@ -107,8 +144,13 @@ pub(crate) async fn run(
         end = &mut send => (end, true),
         end = &mut receive => (end, false),
     };
-    if end == ConnectionEnd::SlowPeer {
-        context.counters.count(Reason::ClosedSlowPeer);
+    match &end {
+        ConnectionEnd::SlowPeer => context.counters.count(Reason::ClosedSlowPeer),
+        ConnectionEnd::Broken(reason) => {
+            context.counters.count(*reason);
+            context.counters.count(Reason::ClosedProtocol);
+        }
+        ConnectionEnd::Retired | ConnectionEnd::RemoteRetired | ConnectionEnd::Lost(_) | ConnectionEnd::Injected => {}
     }
     let (code, reason) = end.close_code();
     connection.close(code, reason);

@@ -65,6 +65,10 @@ reasons! {
     NodesCut => "nodes-cut",
     /// Opaque address data that was too large or unreadable.
     PeerDataDropped => "peer-data-dropped",
+    /// A walk (ForwardJoin, Shuffle) or a word about content from a remote that is no neighbour.
+    FromStranger => "from-stranger",
+    /// A Join of a neighbour right after its last one.
+    JoinRepeated => "join-repeated",
     /// Announcements (IHave) beyond what a topic remembers, or repeated ones.
     AnnouncementsDropped => "announcements-dropped",
     /// A frame for a topic that is not joined.

@@ -155,7 +155,12 @@ impl Lease {
         if let Err(refused) = sent {
             self.state.bytes.fetch_sub(len, Ordering::Relaxed);
             if refused == SendRefused::Full {
-                self.state.full_since.lock().expect("no holder panics").get_or_insert(now);
+                let mut full_since = self.state.full_since.lock().expect("no holder panics");
+                // Emptied in between, nobody would take the mark off again.
+                if self.sender.capacity() <= self.state.frames_max / 2 || bytes > self.state.bytes_max {
+                    full_since.get_or_insert(now);
+                }
+                drop(full_since);
                 if urgency == Urgency::Membership {
                     self.state.overflowed.cancel();
                 }

@@ -64,7 +64,8 @@ pub struct Limits {
     pub outbox_membership_reserve: usize,
     /// Frames a topic keeps for a remote it is still dialing.
     pub pending_frames_max: usize,
-    /// Announced messages (IHave) remembered per topic before its announcer is dropped. Upstream proposed 10 000.
+    /// Announced messages (IHave) a topic waits for at one time; beyond it announcements are dropped. Upstream proposed
+    /// 10 000.
     pub announced_max: usize,
 
     /// An outgoing attempt ends after this long. Three times the 3 s a lost first flight costs.
@@ -109,6 +110,9 @@ pub struct Limits {
     pub restarts_max: usize,
     /// The window in which restarts are counted.
     pub restart_period: Duration,
+    /// How often a topic exchanges known nodes with one at the end of a random walk. Stock waits 60 s, longer than a node
+    /// lives under a kill storm; each exchange may cost a connection for a few seconds. Guess.
+    pub shuffle_interval: Duration,
     /// How long message content is kept to answer a Graft. Stock keeps 30 s, which costs half a gigabyte in a burst.
     pub message_retention: Duration,
 }
@@ -151,6 +155,7 @@ impl Default for Limits {
             frozen_timeout: Duration::from_secs(30),
             restarts_max: 5,
             restart_period: Duration::from_secs(60),
+            shuffle_interval: Duration::from_secs(20),
             message_retention: Duration::from_secs(10),
         }
     }
@@ -210,6 +215,12 @@ impl Limits {
         check(!self.tick.is_zero(), || "tick is 0; it must be at least 1 ms".into())?;
         check(self.frozen_timeout >= self.tick * 4, || {
             format!("frozen_timeout of {:?} is less than four ticks of {:?}", self.frozen_timeout, self.tick)
+        })?;
+        check(self.inbox_wait < self.slow_peer_timeout, || {
+            format!(
+                "inbox_wait of {:?} must be less than slow_peer_timeout of {:?}, or a full topic costs the connection",
+                self.inbox_wait, self.slow_peer_timeout
+            )
         })?;
         // A reader that waits for its topic is alive; only then may a silent loop be called frozen.
         check(self.frozen_timeout > self.inbox_wait, || {

@@ -21,11 +21,12 @@ use crate::{
     ledger::{Entry, Kind},
     peers::{CensusCollector, ConnectionNumbers, PeersMsg},
     supervisor::{Child, Exit, Heartbeat, Pulse},
+    topic::state::Gone,
 };
 
 pub(crate) mod state;
 
-use state::{CloseCause, Effect, State};
+use state::{Effect, State};
 
 /// What the supervisor of a remote is told.
 #[derive(Debug)]
@@ -152,10 +153,16 @@ impl PeerState {
     fn on_want(&mut self, myself: &ActorRef<PeerMsg>) {
         self.handled += 1;
         let leasable = self.shared.connections.routes.lease(&self.peer).is_some();
-        let effects = match self.draining && !leasable {
-            true => self.state.on_dial_failed(),
-            false => self.state.on_wanted(leasable),
-        };
+        if self.draining && !leasable {
+            return self.on_not_dialed(myself, Gone::NotDialed);
+        }
+        let effects = self.state.on_wanted(leasable);
+        self.apply(myself, effects);
+    }
+
+    fn on_not_dialed(&mut self, myself: &ActorRef<PeerMsg>, how: Gone) {
+        let leasable = self.shared.connections.routes.lease(&self.peer).is_some();
+        let effects = self.state.on_dial_failed(how, leasable);
         self.apply(myself, effects);
     }
 
@@ -163,8 +170,7 @@ impl PeerState {
         if self.draining {
             // Topics have been left, nobody could use it. Dropping it closes it.
             if established.side == Side::Dialed {
-                let effects = self.state.on_dial_failed();
-                self.apply(myself, effects);
+                self.on_not_dialed(myself, Gone::NotDialed);
             }
             return;
         }
@@ -218,12 +224,15 @@ impl PeerState {
         };
         tracing::debug!(peer = %self.peer.fmt_short(), %error, "dial failed");
         self.shared.connections.counters.count(Reason::DialFailed);
-        let effects = self.state.on_dial_failed();
-        self.apply(myself, effects);
+        self.on_not_dialed(myself, Gone::Lost);
     }
 
     fn on_connection_ended(&mut self, myself: &ActorRef<PeerMsg>, number: u64, exit: Exit<ConnectionEnd>) {
         self.loops.remove(&number);
+        let how = match exit {
+            Exit::Finished(ConnectionEnd::Retired | ConnectionEnd::RemoteRetired) => Gone::Retired,
+            Exit::Finished(_) | Exit::Panicked(_) | Exit::Killed => Gone::Lost,
+        };
         match exit {
             Exit::Finished(end) => {
                 tracing::info!(peer = %self.peer.fmt_short(), number, ?end, "connection ended");
@@ -233,7 +242,7 @@ impl PeerState {
             }
             Exit::Killed => tracing::warn!(peer = %self.peer.fmt_short(), number, "connection loop killed"),
         }
-        let effects = self.state.on_ended(number);
+        let effects = self.state.on_ended(number, how);
         self.apply(myself, effects);
     }
 
@@ -287,10 +296,8 @@ impl PeerState {
                         one.source.supersede();
                     }
                 }
-                Effect::Close(_, CloseCause::Unclaimed) => {
-                    self.shared.connections.counters.count(Reason::ClosedUnclaimed);
-                }
-                Effect::Close(number, CloseCause::PerPeer) => {
+                Effect::CountUnclaimed => self.shared.connections.counters.count(Reason::ClosedUnclaimed),
+                Effect::Close(number) => {
                     self.shared.connections.counters.count(Reason::ClosedPerPeer);
                     if let Some(one) = self.loops.get(&number) {
                         one.child.kill();
@@ -306,8 +313,7 @@ impl PeerState {
             Ok(permit) => permit,
             Err(Refusal::AtCap | Refusal::HalfOpen) => {
                 context.counters.count(Reason::DialRefused);
-                let effects = self.state.on_dial_failed();
-                return self.apply(myself, effects);
+                return self.on_not_dialed(myself, Gone::NotDialed);
             }
         };
         let owner = myself.clone();

@@ -22,6 +22,7 @@ use crate::{
     ledger::{Entry, Kind},
     peer::{Peer, PeerArguments, PeerMsg, PeerShared},
     routes::Signal,
+    topic::state::Gone,
 };
 
 /// What the supervisor of all remotes is told.
@@ -180,7 +181,7 @@ impl PeersState {
                 }
                 Err(error) => {
                     tracing::error!(peer = %peer.fmt_short(), %error, "cannot supervise remote");
-                    return self.shared.connections.routes.signal(peer, Signal::Gone);
+                    return self.shared.connections.routes.signal(peer, Signal::Gone(Gone::Lost));
                 }
             }
         }
@@ -207,7 +208,7 @@ impl PeersState {
             tracing::warn!(peer = %peer.fmt_short(), %reason, "supervisor of a remote crashed");
             self.rows.remove(&peer);
             self.shared.connections.routes.set_connections(peer, Vec::new());
-            self.shared.connections.routes.signal(peer, Signal::Gone);
+            self.shared.connections.routes.signal(peer, Signal::Gone(Gone::Lost));
         }
         self.answer_drain();
     }

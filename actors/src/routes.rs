@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::{
     lease::{Lease, LeaseSource},
+    topic::state::Gone,
     wire::inspect::Inbound,
 };
 
@@ -100,7 +101,7 @@ impl Routes {
     pub(crate) fn forget_peers(&self) {
         let peers: Vec<_> = self.write().peers.drain().map(|(peer, _)| peer).collect();
         for peer in peers {
-            self.signal(peer, Signal::Gone);
+            self.signal(peer, Signal::Gone(Gone::Lost));
         }
     }
 
@@ -130,8 +131,8 @@ impl Routes {
 pub(crate) enum Signal {
     /// There is a connection to lease, or another one than before.
     Reachable,
-    /// The last connection is gone, or the attempt to make one failed.
-    Gone,
+    /// The last connection is gone, or there will be none.
+    Gone(Gone),
 }
 
 /// News about remotes for one topic. Bounded by construction: at most one entry per remote, later news merge into it.
@@ -144,7 +145,7 @@ pub(crate) struct Signals {
 /// What happened to one remote since the topic last looked, in this order: first gone, then reachable again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct News {
-    pub(crate) gone: bool,
+    pub(crate) gone: Option<Gone>,
     pub(crate) reachable: bool,
 }
 
@@ -154,7 +155,7 @@ impl Signals {
         let news = all.entry(peer).or_default();
         match signal {
             Signal::Reachable => news.reachable = true,
-            Signal::Gone => *news = News { gone: true, reachable: false },
+            Signal::Gone(how) => *news = News { gone: Some(how), reachable: false },
         }
         drop(all);
         self.notify.notify_one();
@@ -182,8 +183,9 @@ mod tests {
             posted.iter().for_each(|signal| signals.post(peer, *signal));
             signals.take()[&peer]
         };
-        assert_eq!(after(&[Signal::Reachable, Signal::Gone]), News { gone: true, reachable: false });
-        assert_eq!(after(&[Signal::Gone, Signal::Reachable]), News { gone: true, reachable: true });
+        let (reachable, gone) = (Signal::Reachable, Signal::Gone(Gone::Lost));
+        assert_eq!(after(&[reachable, gone]), News { gone: Some(Gone::Lost), reachable: false });
+        assert_eq!(after(&[gone, reachable]), News { gone: Some(Gone::Lost), reachable: true });
         assert!(signals.take().is_empty());
     }
 }

@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     ledger::{Entry, Kind, Ledger},
-    testing::Faults,
+    testing::{Faults, Registration},
 };
 
 pub(crate) mod restart;
@@ -52,7 +52,14 @@ impl Nursery {
         task: impl Future<Output = T> + Send + 'static,
         report: impl FnOnce(Exit<T>) + Send + 'static,
     ) -> Child {
-        let mut reporter = Reporter { entry: Some(self.ledger.enter(kind)), report: Some(report), exit: None };
+        let registration = self.faults.open(kind);
+        let number = registration.number();
+        let mut reporter = Reporter {
+            entry: Some(self.ledger.enter(kind)),
+            report: Some(report),
+            exit: None,
+            _registration: registration,
+        };
         let handle = tokio::spawn(async move {
             let exit = match AssertUnwindSafe(task).catch_unwind().await {
                 Ok(value) => Exit::Finished(value),
@@ -61,7 +68,7 @@ impl Nursery {
             reporter.report(exit);
         });
         let abort = handle.abort_handle();
-        self.faults.register(kind, &abort);
+        self.faults.fill(number, &abort);
         Child { abort }
     }
 }
@@ -90,6 +97,7 @@ struct Reporter<T, R: FnOnce(Exit<T>)> {
     entry: Option<Entry>,
     report: Option<R>,
     exit: Option<Exit<T>>,
+    _registration: Registration,
 }
 
 impl<T, R: FnOnce(Exit<T>)> Reporter<T, R> {

@@ -3,11 +3,11 @@
 //! Without the feature `Faults` is empty and its strike never comes.
 
 #[cfg(not(feature = "testing"))]
-pub(crate) use absent::Faults;
-#[cfg(feature = "testing")]
-pub(crate) use present::Faults;
+pub(crate) use absent::{Faults, Registration};
 #[cfg(feature = "testing")]
 pub use present::{Fault, How};
+#[cfg(feature = "testing")]
+pub(crate) use present::{Faults, Registration};
 
 #[cfg(not(feature = "testing"))]
 mod absent {
@@ -19,6 +19,15 @@ mod absent {
     pub(crate) struct Faults;
 
     #[derive(Debug)]
+    pub(crate) struct Registration;
+
+    impl Registration {
+        pub(crate) fn number(&self) -> u64 {
+            0
+        }
+    }
+
+    #[derive(Debug)]
     pub(crate) enum Strike {}
 
     impl Strike {
@@ -28,7 +37,11 @@ mod absent {
     }
 
     impl Faults {
-        pub(crate) fn register(&self, _kind: Kind, _abort: &AbortHandle) {}
+        pub(crate) fn open(&self, _kind: Kind) -> Registration {
+            Registration
+        }
+
+        pub(crate) fn fill(&self, _number: u64, _abort: &AbortHandle) {}
 
         pub(crate) async fn strike(&self, _kind: Kind) -> Strike {
             std::future::pending().await
@@ -39,8 +52,11 @@ mod absent {
 #[cfg(feature = "testing")]
 mod present {
     use std::{
-        collections::HashMap,
-        sync::{Arc, Mutex},
+        collections::BTreeMap,
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicU64, Ordering},
+        },
     };
 
     use tokio::{sync::Notify, task::AbortHandle};
@@ -77,24 +93,34 @@ mod present {
     #[derive(Debug, Default)]
     struct Shared {
         planned: Mutex<Vec<Fault>>,
-        running: Mutex<HashMap<Kind, Vec<AbortHandle>>>,
+        /// Tasks that can be killed, by the number of their registration.
+        running: Mutex<BTreeMap<u64, (Kind, Option<AbortHandle>)>>,
+        registrations: AtomicU64,
         changed: Notify,
     }
 
     impl Faults {
-        pub(crate) fn register(&self, kind: Kind, abort: &AbortHandle) {
-            let mut running = self.shared.running.lock().expect("no holder panics");
-            let handles = running.entry(kind).or_default();
-            handles.retain(|handle| !handle.is_finished());
-            handles.push(abort.clone());
+        /// Announces a task; the registration lives in it. An abort handle keeps a task's memory, so it must not stay
+        /// in this table for longer than the task runs.
+        pub(crate) fn open(&self, kind: Kind) -> Registration {
+            let number = self.shared.registrations.fetch_add(1, Ordering::Relaxed);
+            self.shared.running.lock().expect("no holder panics").insert(number, (kind, None));
+            Registration { faults: self.clone(), number }
+        }
+
+        /// Tells how to kill the task announced under `number`, unless it has ended already.
+        pub(crate) fn fill(&self, number: u64, abort: &AbortHandle) {
+            if let Some((_, handle)) = self.shared.running.lock().expect("no holder panics").get_mut(&number) {
+                *handle = Some(abort.clone());
+            }
         }
 
         /// Plans `fault`. A kill needs a living task and says whether there was one; the rest wait for a loop to turn.
         pub(crate) fn inject(&self, fault: Fault) -> bool {
             if fault.how == How::Kill {
                 let running = self.shared.running.lock().expect("no holder panics");
-                let victim = running.get(&fault.kind).and_then(|all| all.iter().rev().find(|one| !one.is_finished()));
-                return victim.map(AbortHandle::abort).is_some();
+                let victim = running.values().rev().find(|(kind, handle)| *kind == fault.kind && handle.is_some());
+                return victim.and_then(|(_, handle)| handle.as_ref()).map(AbortHandle::abort).is_some();
             }
             self.shared.planned.lock().expect("no holder panics").push(fault);
             self.shared.changed.notify_waiters();
@@ -120,6 +146,25 @@ mod present {
             let mut planned = self.shared.planned.lock().expect("no holder panics");
             let at = planned.iter().position(|fault| fault.kind == kind)?;
             Some(planned.remove(at).how)
+        }
+    }
+
+    /// One task's place in the table of those that can be killed.
+    #[derive(Debug)]
+    pub(crate) struct Registration {
+        faults: Faults,
+        number: u64,
+    }
+
+    impl Registration {
+        pub(crate) fn number(&self) -> u64 {
+            self.number
+        }
+    }
+
+    impl Drop for Registration {
+        fn drop(&mut self) {
+            self.faults.shared.running.lock().expect("no holder panics").remove(&self.number);
         }
     }
 

@@ -24,14 +24,14 @@ use crate::{
     lease::{Lease, Outgoing, SendRefused, Urgency},
     ledger::Kind,
     limits::Limits,
-    routes::{Delivered, Delivery, Routes, Signals},
+    routes::{Delivered, Delivery, Routes, Signal, Signals},
     supervisor::{Heartbeat, Nursery},
     wire::{self, Class, ProtoMessage, addr::AddrInfo},
 };
 
 pub(crate) mod state;
 
-use state::{Effect, State};
+use state::{Effect, Gone, Memory, State};
 
 /// Frames handled in one turn. Large enough to coalesce writes, small enough that commands and clocks get their turn.
 const FRAMES_PER_TURN: usize = 64;
@@ -57,8 +57,8 @@ pub(crate) struct TopicInboxes {
     pub(crate) signals: Signals,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) neighbors: watch::Sender<Vec<EndpointId>>,
-    /// Where a respawned loop starts from.
-    pub(crate) rejoin: Mutex<Vec<EndpointId>>,
+    /// What a respawned loop starts from.
+    pub(crate) memory: Mutex<Memory>,
     pub(crate) contacts: std::sync::atomic::AtomicUsize,
 }
 
@@ -128,8 +128,8 @@ impl Topic {
     pub(crate) async fn run(mut self, heartbeat: Heartbeat, leave: tokio_util::sync::CancellationToken) -> TopicEnd {
         let inboxes = self.inboxes.clone();
         let (mut frames, mut commands) = (inboxes.frames.lock().await, inboxes.commands.lock().await);
-        let start_from = inboxes.rejoin.lock().expect("no holder panics").clone();
-        let effects = self.state.on_join(start_from, Instant::now());
+        let memory = inboxes.memory.lock().expect("no holder panics").clone();
+        let effects = self.state.on_restart(memory, Instant::now());
         self.apply(effects);
         let nursery = self.context.nursery.clone();
         loop {
@@ -159,22 +159,26 @@ impl Topic {
                     None => break,
                 },
             }
-            self.turn(&mut frames, &mut commands);
+            if self.turn(&mut frames, &mut commands) == FRAMES_PER_TURN {
+                // Frames already here cost no waiting: without this a burst would keep the writers from running.
+                tokio::task::yield_now().await;
+            }
         }
         self.leave();
         TopicEnd::Left
     }
 
-    /// Takes a handful of everything that is waiting.
-    fn turn(&mut self, frames: &mut mpsc::Receiver<Delivery>, commands: &mut mpsc::Receiver<Command>) {
+    /// Takes a handful of everything that is waiting. Returns how many frames that was.
+    fn turn(&mut self, frames: &mut mpsc::Receiver<Delivery>, commands: &mut mpsc::Receiver<Command>) -> usize {
         let effects = self.state.on_deadlines(Instant::now());
         self.apply(effects);
         self.give_up_pending();
-        for _ in 0..FRAMES_PER_TURN {
-            match frames.try_recv() {
-                Ok(delivery) => self.on_delivery(delivery),
-                Err(_) => break,
-            }
+        let mut taken = 0;
+        while taken < FRAMES_PER_TURN
+            && let Ok(delivery) = frames.try_recv()
+        {
+            self.on_delivery(delivery);
+            taken += 1;
         }
         self.on_signals(frames);
         for _ in 0..COMMANDS_PER_TURN {
@@ -188,6 +192,7 @@ impl Topic {
             }
         }
         self.publish_view();
+        taken
     }
 
     fn on_delivery(&mut self, delivery: Delivery) {
@@ -225,6 +230,7 @@ impl Topic {
             Command::Join(peers) => {
                 let effects = self.state.on_join(peers, now);
                 self.apply(effects);
+                self.remember();
             }
             Command::Publish { content, reply } => {
                 let neighbors = self.state.neighbors().len();
@@ -241,7 +247,7 @@ impl Topic {
 
     fn on_signals(&mut self, frames: &mut mpsc::Receiver<Delivery>) {
         let all = self.inboxes.signals.take();
-        if all.values().any(|news| news.gone) {
+        if all.values().any(|news| news.gone.is_some()) {
             // What a lost connection delivered before it ended is already in the inbox and comes first.
             for _ in 0..frames.len() {
                 match frames.try_recv() {
@@ -252,12 +258,11 @@ impl Topic {
         }
         let now = Instant::now();
         for (peer, news) in all {
-            if news.gone {
+            if let Some(how) = news.gone {
                 self.leases.remove(&peer);
-                if !news.reachable {
-                    self.pending.remove(&peer);
-                }
-                let effects = self.state.on_gone(peer, now);
+                // The state forgets what it had asked of this remote, so nobody waits for an answer.
+                self.pending.remove(&peer);
+                let effects = self.state.on_gone(peer, how, now);
                 self.apply(effects);
             }
             if news.reachable {
@@ -276,11 +281,18 @@ impl Topic {
         match self.context.routes.lease(&peer) {
             Some(lease) => {
                 let now = Instant::now();
+                if pending.is_none() {
+                    // A word on the new connection before the old one retires, or its end would be taken for ours. To a
+                    // neighbour an empty ShuffleReply says nothing else.
+                    self.greet(&lease, now);
+                }
                 for (frame, last) in pending.into_iter().flat_map(|pending| pending.frames) {
                     // A fresh outbox has room for the few that waited; a closed one is reported as gone.
                     let _ended = lease.send(self.outgoing(frame, last), Urgency::Membership, now);
                 }
-                self.leases.insert(peer, lease);
+                if self.state.is_open(&peer) {
+                    self.leases.insert(peer, lease);
+                }
             }
             // It retired in between. What waited asks again.
             None => {
@@ -305,12 +317,25 @@ impl Topic {
         }
     }
 
+    fn greet(&mut self, lease: &Lease, now: Instant) {
+        if let Some(frame) = self.encode(wire::farewell(), Class::Membership) {
+            let _unheard = lease.send(self.outgoing(frame, false), Urgency::Payload, now);
+        }
+    }
+
     fn send(&mut self, to: EndpointId, message: ProtoMessage) {
+        if self.pending.contains_key(&to) && self.context.routes.lease(&to).is_some() {
+            // What has been waiting goes first.
+            self.on_reachable(to);
+        }
         let class = wire::classify(&message);
         let last = class == Class::Disconnect;
         let Some(frame) = self.encode(message, class) else { return };
         let now = Instant::now();
         let urgency = match class {
+            // Walks and shuffles are repeated by the protocol. If they could claim the reserve, a remote that makes us
+            // forward them could make us close our other neighbours as slow.
+            Class::Membership if wire::is_expendable(&frame) => Urgency::Payload,
             Class::Payload | Class::Announce => Urgency::Payload,
             Class::Membership | Class::Disconnect => Urgency::Membership,
         };
@@ -318,7 +343,7 @@ impl Topic {
             let Some(lease) = self.lease(to) else { break };
             match lease.send(self.outgoing(frame.clone(), last), urgency, now) {
                 Ok(()) => return,
-                Err(SendRefused::Full) => return self.on_full(to, urgency, now),
+                Err(SendRefused::Full) => return self.on_full(to, class, now),
                 // The connection ended under our hands; perhaps there is another.
                 Err(SendRefused::Closed) => drop(self.leases.remove(&to)),
             }
@@ -336,10 +361,10 @@ impl Topic {
         }
     }
 
-    fn on_full(&mut self, to: EndpointId, urgency: Urgency, now: Instant) {
-        if urgency == Urgency::Payload {
+    fn on_full(&mut self, to: EndpointId, class: Class, now: Instant) {
+        self.context.counters.count(Reason::OutboxFull);
+        if class == Class::Payload {
             self.payloads_dropped += 1;
-            self.context.counters.count(Reason::OutboxFull);
             let full_for = self.leases.get(&to).and_then(|lease| lease.full_for(now));
             if full_for.is_some_and(|full_for| full_for < PUBLISH_PATIENCE) {
                 self.publish_at = now + PUBLISH_PAUSE;
@@ -362,8 +387,8 @@ impl Topic {
     fn wait_for(&mut self, peer: EndpointId, more: Pending) {
         if !self.pending.contains_key(&peer) && self.pending.len() >= PENDING_PEERS_MAX {
             self.context.counters.count(Reason::DialRefused);
-            // Heard like any other failed attempt.
-            return self.inboxes.signals.post(peer, crate::routes::Signal::Gone);
+            // Heard like any other attempt that was not made.
+            return self.inboxes.signals.post(peer, Signal::Gone(Gone::NotDialed));
         }
         let limit = self.context.limits.pending_frames_max;
         let pending =
@@ -385,7 +410,7 @@ impl Topic {
             self.pending.iter().filter(|(_, pending)| pending.until <= now).map(|(peer, _)| *peer).collect();
         for peer in overdue {
             self.pending.remove(&peer);
-            let effects = self.state.on_gone(peer, now);
+            let effects = self.state.on_gone(peer, Gone::NotDialed, now);
             self.apply(effects);
         }
     }
@@ -405,6 +430,7 @@ impl Topic {
     }
 
     fn release(&mut self, peer: EndpointId) {
+        self.pending.remove(&peer);
         if let Some(lease) = self.leases.remove(&peer) {
             // Full or closed: the stream ends with its connection.
             let finish = Outgoing::Finish { topic: self.topic };
@@ -454,11 +480,15 @@ impl Topic {
             !same
         });
         if changed {
-            *self.inboxes.rejoin.lock().expect("no holder panics") = self.state.rejoin_candidates();
+            self.remember();
         }
         self.inboxes.contacts.store(self.state.contacts(), std::sync::atomic::Ordering::Relaxed);
         // A payload kept for comparison must not outlive the burst it served.
         self.encoded = None;
+    }
+
+    fn remember(&self) {
+        *self.inboxes.memory.lock().expect("no holder panics") = self.state.memory();
     }
 
     /// The goodbye: Disconnect to every neighbour, a finished stream to everyone else, then every lease is dropped.

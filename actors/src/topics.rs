@@ -152,7 +152,7 @@ impl TopicsState {
             signals: Signals::default(),
             events: broadcast::channel(limits.events_max).0,
             neighbors: watch::channel(Vec::new()).0,
-            rejoin: Mutex::new(Vec::new()),
+            memory: Mutex::default(),
             contacts: Default::default(),
         });
         let restarts = Restarts::new(limits.restarts_max, limits.restart_period);

@@ -51,6 +51,11 @@ pub(crate) fn classify(message: &ProtoMessage) -> Class {
     }
 }
 
+/// Whether an encoded Swarm message is one the protocol repeats by itself: ForwardJoin, Shuffle, ShuffleReply.
+pub(crate) fn is_expendable(frame: &[u8]) -> bool {
+    matches!(frame, [_, _, _, _, 0, 1..=3, ..])
+}
+
 /// A message that must not be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EncodeError {

@@ -25,7 +25,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use crate::OBSERVER;
 
 const SWARM: usize = 20;
-const WARM_UP_EVENTS: usize = 100;
+/// Enough handshakes to fill rustls's caches of sessions, 256 on the accepting side with two from each handshake.
+const WARM_UP_EVENTS: usize = 500;
 const EVENTS: usize = 100;
 const SEED: u64 = 7;
 
@@ -65,7 +66,7 @@ async fn membership_that_rotates_costs_stock_a_connection_per_event_and_ours_not
     let ours_before = at_rest(&mut ours).await;
     ours.join().await;
     ours.joined().await;
-    swarm.rotate(WARM_UP_EVENTS / 10).await;
+    swarm.rotate(SWARM).await;
     let stock_before = stock.census().await;
     let events_before = swarm.events;
     swarm.rotate(EVENTS).await;

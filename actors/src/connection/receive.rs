@@ -1,10 +1,10 @@
 //! The receive half: accepts streams, cuts them into frames, has each inspected, hands it to its topic.
 //!
-//! Every reader is a future of the connection's own loop, not a task. It holds at most one decoded frame and waits for
-//! its topic's inbox before it reads the next, so a full topic holds back its own streams only.
+//! Every reader is a future of the connection's own loop, not a task. It holds at most one decoded frame and waits, for a
+//! bounded time, for its topic's inbox before it reads the next: QUIC flow control then slows the sender.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,19 +12,22 @@ use std::{
 use bytes::Bytes;
 use iroh::{
     EndpointId,
-    endpoint::{Connection, RecvStream},
+    endpoint::{Connection, ConnectionError, RecvStream},
 };
 use iroh_gossip::proto::TopicId;
 use n0_future::{
     FuturesUnordered, StreamExt,
     time::{Instant, timeout},
 };
-use tokio::{sync::mpsc, time::timeout_at};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout_at,
+};
 
-use super::{ConnectionContext, ConnectionEnd};
+use super::{ConnectionContext, ConnectionEnd, UnknownTopics};
 use crate::{
     counters::Reason,
-    routes::{Delivered, Delivery},
+    routes::{Delivered, Delivery, Routes},
     wire::{
         self, FrameReader,
         inspect::{Inbound, inspect},
@@ -47,7 +50,11 @@ pub(super) struct ReceiveHalf<'a> {
     perennial: bool,
     number: u64,
     context: &'a ConnectionContext,
+    unknown_topics: &'a UnknownTopics,
     topics: Mutex<HashMap<TopicId, TopicStreams>>,
+    /// Streams, numbered as they were accepted, that have not named their topic.
+    nameless: Mutex<BTreeSet<u64>>,
+    named: Notify,
 }
 
 /// The remote's streams for one topic; they count as one.
@@ -55,6 +62,23 @@ pub(super) struct ReceiveHalf<'a> {
 struct TopicStreams {
     open: usize,
     turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A reader's way to its topic, looked up again after the topic was left and joined.
+struct Inbox {
+    topic: TopicId,
+    open: Option<mpsc::Sender<Delivery>>,
+    /// The last thing found no place in time.
+    is_stuck: bool,
+}
+
+impl Inbox {
+    fn is_open(&mut self, routes: &Routes) -> bool {
+        if self.open.as_ref().is_none_or(mpsc::Sender::is_closed) {
+            self.open = routes.inbox(&self.topic);
+        }
+        self.open.is_some()
+    }
 }
 
 /// Why a reader stopped.
@@ -66,63 +90,107 @@ enum StreamEnd {
     Broken(Reason),
 }
 
+/// Whether the remote closed in order, or something went wrong.
+fn ended_by(error: &ConnectionError) -> ConnectionEnd {
+    match error {
+        ConnectionError::ApplicationClosed(close) if (close.error_code, &close.reason[..]) == super::RETIRED => {
+            ConnectionEnd::RemoteRetired
+        }
+        _ => ConnectionEnd::Lost(error.to_string()),
+    }
+}
+
 impl<'a> ReceiveHalf<'a> {
-    pub(super) fn new(connection: &'a Connection, number: u64, context: &'a ConnectionContext) -> Self {
+    pub(super) fn new(
+        connection: &'a Connection,
+        number: u64,
+        context: &'a ConnectionContext,
+        unknown_topics: &'a UnknownTopics,
+    ) -> Self {
         Self {
             connection,
             peer: connection.remote_id(),
             perennial: connection.alpn() == wire::ALPN_PERENNIAL,
             number,
             context,
+            unknown_topics,
             topics: Mutex::default(),
+            nameless: Mutex::default(),
+            named: Notify::new(),
         }
     }
 
     /// Ends when the connection is closed, by either side, and everything that had arrived is handed on.
     pub(super) async fn run(self) -> ConnectionEnd {
         let mut readers = FuturesUnordered::new();
-        let lost = loop {
+        let mut accepted = 0;
+        let end = loop {
             tokio::select! {
                 stream = self.connection.accept_uni() => match stream {
-                    Ok(stream) => readers.push(self.read(stream)),
-                    Err(error) => break error.to_string(),
+                    Ok(stream) => {
+                        accepted += 1;
+                        self.nameless.lock().expect("no holder panics").insert(accepted);
+                        readers.push(self.read(stream, accepted));
+                    }
+                    Err(error) => break ended_by(&error),
                 },
                 // A reader's end is its own business; a broken stream costs the remote its connection.
                 ended = readers.next(), if !readers.is_empty() => match ended {
-                    Some(StreamEnd::Broken(reason)) => {
-                        self.context.counters.count(reason);
-                        self.context.counters.count(Reason::ClosedProtocol);
-                        return ConnectionEnd::Lost(format!("remote broke the protocol: {}", reason.name()));
-                    }
+                    Some(StreamEnd::Broken(reason)) => return ConnectionEnd::Broken(reason),
                     Some(StreamEnd::Ended) | None => {}
                 },
             }
         };
         let last_frames = async { while readers.next().await.is_some() {} };
         let _in_time = timeout(LAST_FRAMES, last_frames).await;
-        ConnectionEnd::Lost(lost)
+        end
     }
 
-    async fn read(&self, mut stream: RecvStream) -> StreamEnd {
+    async fn read(&self, mut stream: RecvStream, accepted: u64) -> StreamEnd {
         let mut reader = FrameReader::default();
-        let header_deadline = Instant::now() + self.context.limits.frame_timeout;
-        let header = match timeout_at(header_deadline, self.next_frame(&mut stream, &mut reader)).await {
-            Ok(Ok(Some(header))) => header,
-            Ok(Ok(None)) => return self.headerless(),
-            Ok(Err(end)) => return end,
-            // Dropping the stream stops it; no honest peer opens one without writing its topic at once.
-            Err(_elapsed) => return self.headerless(),
+        let header = self.read_header(&mut stream, &mut reader).await;
+        // Older streams name their topics first, or a stream that only lost a packet would be overtaken by its
+        // successor.
+        let _in_time = timeout(PREDECESSOR_WAIT, self.older_are_named(accepted)).await;
+        let turn = header.as_ref().ok().map(|topic| (*topic, self.open(*topic)));
+        self.nameless.lock().expect("no holder panics").remove(&accepted);
+        self.named.notify_waiters();
+        let (topic, turn) = match (header, turn) {
+            (Ok(_), Some(opened)) => opened,
+            (Err(end), _) => return end,
+            (Ok(_), None) => unreachable!("a named stream was opened"),
         };
-        let topic = match wire::decode_header(&header) {
-            Ok(topic) => topic,
-            Err(error) => return StreamEnd::Broken(error.reason()),
-        };
-        let turn = self.open(topic);
         let predecessor = timeout(PREDECESSOR_WAIT, turn.lock()).await;
         let end = self.read_topic(topic, &mut stream, &mut reader).await;
         drop(predecessor);
         self.close(topic).await;
         end
+    }
+
+    async fn older_are_named(&self, accepted: u64) {
+        loop {
+            let named = self.named.notified();
+            tokio::pin!(named);
+            // Registered before the look, so that a name in between is not missed.
+            named.as_mut().enable();
+            match self.nameless.lock().expect("no holder panics").first() {
+                Some(first) if *first < accepted => {}
+                Some(_) | None => return,
+            }
+            named.await;
+        }
+    }
+
+    async fn read_header(&self, stream: &mut RecvStream, reader: &mut FrameReader) -> Result<TopicId, StreamEnd> {
+        let header_deadline = Instant::now() + self.context.limits.frame_timeout;
+        let header = match timeout_at(header_deadline, self.next_frame(stream, reader)).await {
+            Ok(Ok(Some(header))) => header,
+            Ok(Ok(None)) => return Err(self.headerless()),
+            Ok(Err(end)) => return Err(end),
+            // Dropping the stream stops it; no honest peer opens one without writing its topic at once.
+            Err(_elapsed) => return Err(self.headerless()),
+        };
+        wire::decode_header(&header).map_err(|error| StreamEnd::Broken(error.reason()))
     }
 
     fn headerless(&self) -> StreamEnd {
@@ -131,15 +199,23 @@ impl<'a> ReceiveHalf<'a> {
     }
 
     async fn read_topic(&self, topic: TopicId, stream: &mut RecvStream, reader: &mut FrameReader) -> StreamEnd {
-        let mut inbox = None;
+        let mut inbox = Inbox { topic, open: None, is_stuck: false };
         loop {
             let body = match self.next_frame(stream, reader).await {
                 Ok(Some(body)) => body,
                 Ok(None) => return StreamEnd::Ended,
                 Err(end) => return end,
             };
+            // Frames that are already here and go nowhere would otherwise keep the rest of this task from running.
+            tokio::task::consume_budget().await;
+            // A topic that is not joined costs a lookup, not a decoding.
+            if !inbox.is_open(&self.context.routes) {
+                self.context.counters.count(Reason::TopicUnknown);
+                self.unknown_topics.note(topic);
+                continue;
+            }
             if let Some(inbound) = self.inspect(&body) {
-                self.deliver(topic, &mut inbox, Delivered::Message(inbound)).await;
+                self.deliver(&mut inbox, Delivered::Message(inbound)).await;
             }
         }
     }
@@ -205,25 +281,26 @@ impl<'a> ReceiveHalf<'a> {
     }
 
     /// Hands one thing to the topic, waiting for a place. A stock peer is never held back for long: one blocked stream
-    /// would wedge its only actor, so its frame is dropped and counted; our own nodes are slowed by flow control.
-    async fn deliver(&self, topic: TopicId, inbox: &mut Option<mpsc::Sender<Delivery>>, what: Delivered) {
-        if inbox.as_ref().is_none_or(mpsc::Sender::is_closed) {
-            *inbox = self.context.routes.inbox(&topic);
-        }
-        let Some(open) = inbox else {
-            self.context.counters.count(Reason::TopicUnknown);
-            return;
+    /// would wedge its only actor. Our own nodes are slowed by flow control, but not so long that they take us for slow
+    /// and close the connection over one topic. What waited in vain is dropped and counted, and until there is room
+    /// again nothing waits.
+    async fn deliver(&self, inbox: &mut Inbox, what: Delivered) {
+        let Some(open) = &inbox.open else { return };
+        let patience = match (inbox.is_stuck, self.perennial) {
+            (true, _) => Duration::ZERO,
+            (false, true) => self.context.limits.slow_peer_timeout / 2,
+            (false, false) => self.context.limits.inbox_wait,
         };
-        let place = match self.perennial {
-            true => open.reserve().await.ok(),
-            false => match timeout(self.context.limits.inbox_wait, open.reserve()).await {
-                Ok(place) => place.ok(),
-                Err(_elapsed) => return self.context.counters.count(Reason::InboxFull),
-            },
-        };
-        match place {
-            Some(place) => place.send(Delivery { from: self.peer, connection: self.number, what }),
-            None => self.context.counters.count(Reason::TopicUnknown),
+        match timeout(patience, open.reserve()).await {
+            Ok(Ok(place)) => {
+                inbox.is_stuck = false;
+                place.send(Delivery { from: self.peer, connection: self.number, what });
+            }
+            Ok(Err(_closed)) => self.context.counters.count(Reason::TopicUnknown),
+            Err(_elapsed) => {
+                inbox.is_stuck = true;
+                self.context.counters.count(Reason::InboxFull);
+            }
         }
     }
 
@@ -246,8 +323,9 @@ impl<'a> ReceiveHalf<'a> {
             }
             was_last
         };
-        if was_last && self.context.routes.inbox(&topic).is_some() {
-            self.deliver(topic, &mut None, Delivered::StreamEnded).await;
+        let mut inbox = Inbox { topic, open: None, is_stuck: false };
+        if was_last && inbox.is_open(&self.context.routes) {
+            self.deliver(&mut inbox, Delivered::StreamEnded).await;
         }
     }
 }

@@ -10,7 +10,7 @@ use n0_future::{
     time::{sleep, timeout},
 };
 
-use super::ConnectionEnd;
+use super::{ConnectionEnd, UnknownTopics};
 use crate::{
     lease::{Outbox, Outgoing},
     limits::Limits,
@@ -24,14 +24,20 @@ pub(super) struct SendHalf<'a> {
     connection: &'a Connection,
     outbox: Outbox,
     limits: &'a Limits,
+    unknown_topics: &'a UnknownTopics,
     streams: HashMap<TopicId, SendStream>,
     /// Finished streams whose last bytes may not have been acknowledged. At most one per topic.
     finishing: HashMap<TopicId, SendStream>,
 }
 
 impl<'a> SendHalf<'a> {
-    pub(super) fn new(connection: &'a Connection, outbox: Outbox, limits: &'a Limits) -> Self {
-        Self { connection, outbox, limits, streams: HashMap::new(), finishing: HashMap::new() }
+    pub(super) fn new(
+        connection: &'a Connection,
+        outbox: Outbox,
+        limits: &'a Limits,
+        unknown_topics: &'a UnknownTopics,
+    ) -> Self {
+        Self { connection, outbox, limits, unknown_topics, streams: HashMap::new(), finishing: HashMap::new() }
     }
 
     pub(super) async fn run(mut self) -> ConnectionEnd {
@@ -113,6 +119,8 @@ impl<'a> SendHalf<'a> {
     /// Finish every stream, wait until the remote has it all, and give it a moment to accept what it has not looked
     /// at: stock loses streams it had not accepted when the close arrives (`net/util.rs`, 0.101.0).
     async fn retire(mut self) -> ConnectionEnd {
+        // If they cannot be said in time, the close has to do.
+        let _said = timeout(self.limits.finish_timeout, self.say_farewells()).await;
         for topic in self.streams.keys().copied().collect::<Vec<_>>() {
             self.finish(topic);
         }
@@ -122,6 +130,13 @@ impl<'a> SendHalf<'a> {
         let _in_time = timeout(self.limits.finish_timeout, all_stopped).await;
         sleep(self.limits.close_grace).await;
         ConnectionEnd::Retired
+    }
+
+    async fn say_farewells(&mut self) -> Result<(), ConnectionEnd> {
+        let frame = wire::encode(&wire::farewell()).expect("a farewell fits a frame");
+        let said = |topic| Outgoing::Frame { topic, frame: frame.clone(), last: true };
+        let farewells = self.unknown_topics.take().into_iter().map(said).collect();
+        self.write(farewells).await
     }
 }
 

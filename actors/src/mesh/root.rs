@@ -32,7 +32,7 @@ use crate::{
         Child, Exit, Heartbeat, Pulse,
         restart::{Restarts, Verdict},
     },
-    topic::TopicContext,
+    topic::{TopicContext, state::Gone},
     topics::{Topics, TopicsMsg},
 };
 
@@ -236,7 +236,7 @@ impl RootState {
             want: Arc::new(move |peer| {
                 if branches.tell_peers(PeersMsg::Want(peer)).is_err() {
                     // Between two supervisors nobody can be reached.
-                    routes.signal(peer, Signal::Gone);
+                    routes.signal(peer, Signal::Gone(Gone::NotDialed));
                 }
             }),
         };

@@ -19,6 +19,10 @@ const CONNECTION_WINDOW: u32 = 512 * 1024;
 /// so it is never less than what iroh grants by default.
 const STREAMS_MAX: usize = 100;
 
+/// TLS tickets kept to resume sessions with remotes, eight of each at most. Only whoever comes back soon is worth one:
+/// a view and a half.
+const TLS_TICKETS_MAX: usize = 8 * 8;
+
 pub(super) async fn bind(
     key: SecretKey,
     listen: &[SocketAddr],
@@ -37,6 +41,7 @@ pub(super) async fn bind(
         .relay_mode(relay)
         .portmapper_config(port_mapping)
         .transport_config(transport_config(limits))
+        .max_tls_tickets(TLS_TICKETS_MAX)
         .address_lookup(addresses)
         .clear_ip_transports();
     for addr in listen {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use iroh::EndpointId;
 use n0_future::time::Instant;
 
-use crate::{census::Side, limits::Limits, routes::Signal};
+use crate::{census::Side, limits::Limits, routes::Signal, topic::state::Gone};
 
 /// What the supervisor must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,17 +28,10 @@ pub(crate) enum Effect {
     LetGo(u64),
     /// Tell the holders of leases on this connection to take one on the routed one.
     Supersede(u64),
-    /// Close it now.
-    Close(u64, CloseCause),
-}
-
-/// Why the supervisor closes a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CloseCause {
-    /// The remote holds more connections than one remote may.
-    PerPeer,
-    /// Nobody claimed it in time. Counted, then let go.
-    Unclaimed,
+    /// Close it now: the remote holds more connections than one remote may.
+    Close(u64),
+    /// One more that nobody claimed in time.
+    CountUnclaimed,
 }
 
 #[derive(Debug)]
@@ -96,12 +89,12 @@ impl State {
         }
     }
 
-    /// The outgoing attempt failed, or was not allowed.
-    pub(crate) fn on_dial_failed(&mut self) -> Vec<Effect> {
+    /// The outgoing attempt failed, or was not made. A connection that is retiring is no reason to ask again.
+    pub(crate) fn on_dial_failed(&mut self, how: Gone, leasable: bool) -> Vec<Effect> {
         self.dialing = false;
-        match self.routed {
-            Some(_) => vec![Effect::Signal(Signal::Reachable)],
-            None => vec![Effect::Signal(Signal::Gone)],
+        match leasable {
+            true => vec![Effect::Signal(Signal::Reachable)],
+            false => vec![Effect::Signal(Signal::Gone(how))],
         }
     }
 
@@ -114,7 +107,7 @@ impl State {
         self.lines.push(Line { number, perennial, since: now, kept: true, claimed: false });
         if self.lines.len() > self.connections_max {
             let oldest = self.lines.remove(0).number;
-            effects.push(Effect::Close(oldest, CloseCause::PerPeer));
+            effects.push(Effect::Close(oldest));
         }
         self.routed = Some(number);
         effects.push(Effect::Route(self.routed));
@@ -145,13 +138,13 @@ impl State {
     }
 
     /// A connection loop has ended, however it ended.
-    pub(crate) fn on_ended(&mut self, number: u64) -> Vec<Effect> {
+    pub(crate) fn on_ended(&mut self, number: u64, how: Gone) -> Vec<Effect> {
         self.lines.retain(|line| line.number != number);
-        if self.routed != Some(number) {
-            return vec![Effect::Route(self.routed)];
+        if self.routed == Some(number) {
+            self.routed = self.lines.last().map(|line| line.number);
         }
-        self.routed = self.lines.last().map(|line| line.number);
-        let signal = if self.routed.is_some() { Signal::Reachable } else { Signal::Gone };
+        // Also when another one was routed: topics may have held leases on this one.
+        let signal = if self.routed.is_some() { Signal::Reachable } else { Signal::Gone(how) };
         vec![Effect::Route(self.routed), Effect::Signal(signal)]
     }
 
@@ -175,7 +168,7 @@ impl State {
             if let_go {
                 line.kept = false;
                 if !any_ever_claimed {
-                    effects.push(Effect::Close(line.number, CloseCause::Unclaimed));
+                    effects.push(Effect::CountUnclaimed);
                 }
                 effects.push(Effect::LetGo(line.number));
             }
@@ -225,7 +218,7 @@ mod tests {
         let mut state = state(me, peer);
         assert_eq!(state.on_wanted(false), [Effect::Dial]);
         assert_eq!(state.on_wanted(false), []);
-        assert_eq!(state.on_dial_failed(), [Effect::Signal(Signal::Gone)]);
+        assert_eq!(state.on_dial_failed(Gone::Lost, false), [Effect::Signal(Signal::Gone(Gone::Lost))]);
         assert!(state.is_idle());
     }
 
@@ -237,7 +230,8 @@ mod tests {
         state.on_connected(1, Side::Accepted, false, now);
         assert_eq!(state.on_tick(now, |_| 0), []);
         assert_eq!(state.on_tick(now, |_| 1), [Effect::LetGo(1)]);
-        assert_eq!(state.on_ended(1), [Effect::Route(None), Effect::Signal(Signal::Gone)]);
+        let gone = Effect::Signal(Signal::Gone(Gone::Retired));
+        assert_eq!(state.on_ended(1, Gone::Retired), [Effect::Route(None), gone]);
         assert!(state.is_idle());
     }
 
@@ -248,7 +242,7 @@ mod tests {
         let mut state = state(me, peer);
         state.on_connected(1, Side::Accepted, false, now);
         let later = now + Limits::default().unclaimed_timeout;
-        assert_eq!(state.on_tick(later, |_| 0), [Effect::Close(1, CloseCause::Unclaimed), Effect::LetGo(1)]);
+        assert_eq!(state.on_tick(later, |_| 0), [Effect::CountUnclaimed, Effect::LetGo(1)]);
     }
 
     #[test]
@@ -304,6 +298,6 @@ mod tests {
             state.on_connected(number, Side::Accepted, false, now);
         }
         let effects = state.on_connected(3, Side::Accepted, false, now);
-        assert_eq!(effects[0], Effect::Close(1, CloseCause::PerPeer));
+        assert_eq!(effects[0], Effect::Close(1));
     }
 }

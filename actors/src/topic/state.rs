@@ -58,6 +58,10 @@ const REFUSALS_MAX: usize = 256;
 /// trips of a slow path.
 const STREAM_END_GRACE: Duration = Duration::from_secs(1);
 
+/// A neighbour's Join is answered again over the same connection only after this long: each one starts a walk through
+/// the mesh, and a remote could make us flood our other neighbours.
+const JOIN_PAUSE: Duration = Duration::from_millis(500);
+
 /// Pauses between two attempts to fill the view from outside the protocol. A view that stays small while remotes are
 /// known may be an island; guesses, bounded by what a node may dial while nothing answers.
 const HEAL_MIN: Duration = Duration::from_secs(2);
@@ -81,6 +85,26 @@ pub(crate) enum Effect {
     Count(Reason, u64),
 }
 
+/// How a remote went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// Its connection was lost, or an attempt to reach it failed.
+    Lost,
+    /// Either side retired the connection in order.
+    Retired,
+    /// We did not dial it, for reasons of our own.
+    NotDialed,
+}
+
+/// What outlives a crash of the state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// What the application named.
+    pub(crate) bootstrap: Vec<EndpointId>,
+    /// Whom the topic was in touch with.
+    pub(crate) former_neighbors: Vec<EndpointId>,
+}
+
 /// The thinking half of one topic.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -90,6 +114,7 @@ pub(crate) struct State {
     timers: BTreeMap<(Instant, u64), Timer<EndpointId>>,
     timers_made: u64,
     gossip_timers: usize,
+    announced_since_sweep: usize,
     neighbors: BTreeSet<EndpointId>,
     contacts: Contacts,
     announced: Recent,
@@ -118,6 +143,7 @@ impl State {
         let mut config = proto::topic::Config { max_message_size: FRAME_MAX, ..Default::default() };
         config.broadcast.message_cache_retention = limits.message_retention;
         let id_retention = config.broadcast.message_id_retention;
+        config.membership.shuffle_interval = limits.shuffle_interval;
         let view_max = config.membership.active_view_capacity;
         let proto = proto::topic::State::with_rng(me, None, config, StdRng::from_rng(&mut rng));
         Self {
@@ -126,6 +152,7 @@ impl State {
             timers: BTreeMap::new(),
             timers_made: 0,
             gossip_timers: 0,
+            announced_since_sweep: 0,
             neighbors: BTreeSet::new(),
             contacts: Contacts::default(),
             announced: Recent::new(&mut rng, limits.announced_max * 4, Duration::from_secs(5), now),
@@ -155,8 +182,14 @@ impl State {
         self.contacts.len()
     }
 
-    /// Remotes to start from if this state has to be built anew.
-    pub(crate) fn rejoin_candidates(&self) -> Vec<EndpointId> {
+    /// What a state that has to be built anew should start from.
+    pub(crate) fn memory(&self) -> Memory {
+        let former = self.neighbors.iter().chain(&self.former_neighbors).take(FORMER_NEIGHBORS_MAX);
+        Memory { bootstrap: self.bootstrap.clone(), former_neighbors: former.copied().collect() }
+    }
+
+    /// Everybody worth asking.
+    fn candidates(&self) -> Vec<EndpointId> {
         let mut all = self.bootstrap.clone();
         for peer in self.neighbors.iter().chain(&self.former_neighbors).chain(&self.introduced) {
             if !all.contains(peer) {
@@ -191,6 +224,15 @@ impl State {
         self.feed(InEvent::Command(Command::Join(peers)), DownReason::Evicted, now)
     }
 
+    /// Takes up what a crashed state knew.
+    pub(crate) fn on_restart(&mut self, memory: Memory, now: Instant) -> Vec<Effect> {
+        let peers = memory.bootstrap.iter().chain(&memory.former_neighbors).copied().collect();
+        self.former_neighbors = memory.former_neighbors;
+        self.bootstrap = memory.bootstrap;
+        self.rejoin_at = now + self.rejoin.next(&mut self.rng);
+        self.feed(InEvent::Command(Command::Join(peers)), DownReason::Evicted, now)
+    }
+
     /// The application publishes. Returns whether the same content was published within the id retention (90 s).
     ///
     /// # Errors
@@ -208,8 +250,13 @@ impl State {
     /// The application leaves. Nothing may be fed afterwards.
     pub(crate) fn on_quit(&mut self, now: Instant) -> Vec<Effect> {
         let mut effects = self.feed(InEvent::Command(Command::Quit), DownReason::Evicted, now);
-        // Those we only talked with hear nothing from the protocol; their streams are finished all the same.
-        effects.extend(self.contacts.peers().map(Effect::Release));
+        // Those we only talked with hear nothing from the protocol. A stock node that is closed on without a word sends
+        // into the dead connection for ever (`net.rs`, 0.101.0), so they get the farewell.
+        let is_told = |peer: &EndpointId| {
+            self.neighbors.contains(peer) || self.contacts.get(peer).is_some_and(Contact::has_said_goodbye)
+        };
+        let parting = |peer| if is_told(&peer) { Effect::Release(peer) } else { Effect::Farewell(peer) };
+        effects.extend(self.contacts.peers().map(parting));
         effects
     }
 
@@ -221,9 +268,7 @@ impl State {
         inbound: Inbound,
         now: Instant,
     ) -> Vec<Effect> {
-        if inbound.class == Class::Announce
-            && let Some(refused) = self.refuse_announcement(&from, &inbound, now)
-        {
+        if let Some(refused) = self.refuse(&from, connection, &inbound, now) {
             return vec![refused];
         }
         let is_goodbye = inbound.class == Class::Disconnect;
@@ -237,12 +282,16 @@ impl State {
         }
         let cause = if is_goodbye { DownReason::Left } else { DownReason::Evicted };
         let mut effects = Vec::new();
-        if self.neighbors.contains(&from) && inbound.message == wire::join() {
+        if inbound.class == Class::Membership && self.neighbors.contains(&from) && inbound.message == wire::join() {
             // A neighbour that joins has lost its state: it was restarted, or it does not know of us. Without this the
             // protocol believes a request of ours to be pending, and answers none of its Joins.
             effects = self.feed(InEvent::PeerDisconnected(from), DownReason::ConnectionLost, now);
         }
-        effects.extend(self.feed(InEvent::RecvMessage(from, inbound.message), cause, now));
+        let of_message = self.feed(InEvent::RecvMessage(from, inbound.message), cause, now);
+        match effects.is_empty() {
+            true => effects = of_message,
+            false => effects.extend(of_message),
+        }
         if is_goodbye && !self.neighbors.contains(&from) {
             self.part(from, now);
             effects.push(Effect::Release(from));
@@ -256,14 +305,15 @@ impl State {
     /// was on its way, and is now opening a new stream to answer it. Two nodes that took each other's end of stream at
     /// its word would make up and part for ever.
     pub(crate) fn on_stream_ended(&mut self, from: EndpointId, connection: u64, now: Instant) -> Vec<Effect> {
+        self.contacts.on_stream_ended(&from, connection);
         match self.contacts.get(&from) {
-            // It already speaks over a newer connection; the end of an older stream says nothing.
-            Some(contact) if contact.connection() > connection => Vec::new(),
+            // It speaks over another connection as well.
+            Some(contact) if contact.is_speaking() => Vec::new(),
             Some(contact) if contact.has_said_goodbye() && !self.neighbors.contains(&from) => {
                 self.on_peer_done(from, Ending::Polite, now)
             }
             Some(_) => {
-                self.contacts.on_stream_ended(&from, now + STREAM_END_GRACE);
+                self.contacts.mute(&from, now + STREAM_END_GRACE);
                 Vec::new()
             }
             None => Vec::new(),
@@ -280,16 +330,19 @@ impl State {
         self.contacts.set_waiting(&peer, false);
     }
 
-    /// The last connection to this remote is gone, or could not be made.
-    pub(crate) fn on_gone(&mut self, peer: EndpointId, now: Instant) -> Vec<Effect> {
-        if !self.neighbors.contains(&peer) {
+    /// The last connection to this remote is gone, or there will be none.
+    pub(crate) fn on_gone(&mut self, peer: EndpointId, how: Gone, now: Instant) -> Vec<Effect> {
+        let Some(contact) = self.contacts.get(&peer) else { return Vec::new() };
+        let is_polite = match how {
+            Gone::Lost => contact.is_parting(),
+            Gone::Retired | Gone::NotDialed => true,
+        };
+        let ending = if is_polite && !self.neighbors.contains(&peer) { Ending::Polite } else { Ending::Lost };
+        if ending == Ending::Lost && !self.neighbors.contains(&peer) {
             self.former_neighbors.retain(|former| *former != peer);
             self.introduced.retain(|introduced| *introduced != peer);
         }
-        match self.contacts.get(&peer) {
-            Some(_) => self.on_peer_done(peer, Ending::Lost, now),
-            None => Vec::new(),
-        }
+        self.on_peer_done(peer, ending, now)
     }
 
     /// Fires the timers that are due and keeps house.
@@ -333,6 +386,7 @@ impl State {
         }
         if self.sweep_at <= now {
             self.sweep_at = now + self.limits.sweep_interval;
+            self.announced_since_sweep = 0;
             // A no-op for the membership; Plumtree drops what has no announcer left.
             effects.extend(self.feed(InEvent::PeerDisconnected(self.me), DownReason::Evicted, now));
         }
@@ -346,7 +400,7 @@ impl State {
         let is_alone = self.neighbors.is_empty();
         if (is_alone || !self.unheard.is_empty()) && self.rejoin_at <= now {
             self.rejoin_at = now + self.rejoin.next(&mut self.rng);
-            let mut candidates = if is_alone { self.rejoin_candidates() } else { self.unheard.clone() };
+            let mut candidates = if is_alone { self.candidates() } else { self.unheard.clone() };
             shuffle(&mut candidates, &mut self.rng);
             candidates.truncate(REJOIN_PEERS);
             if !candidates.is_empty() {
@@ -355,7 +409,7 @@ impl State {
         }
         if !is_alone && self.neighbors.len() < self.view_max && self.heal_at <= now {
             self.heal_at = now + self.heal.next(&mut self.rng);
-            let mut candidates = self.rejoin_candidates();
+            let mut candidates = self.candidates();
             candidates.retain(|peer| self.contacts.get(peer).is_none() && !self.refusals.contains_key(peer));
             shuffle(&mut candidates, &mut self.rng);
             if let Some(to) = candidates.pop() {
@@ -385,14 +439,41 @@ impl State {
         self.contacts.part(peer, now + self.limits.farewell_timeout);
     }
 
+    /// What may not reach the protocol's state from this remote at this moment.
+    fn refuse(&mut self, from: &EndpointId, connection: u64, inbound: &Inbound, now: Instant) -> Option<Effect> {
+        let is_neighbor = self.neighbors.contains(from);
+        match inbound.class {
+            // The protocol does not ask who sends a walk or announces content. A stranger could make us dial whomever it
+            // names, or enter the sets of those we push to without being in our view.
+            Class::Announce if !is_neighbor => Some(Effect::Count(Reason::FromStranger, 1)),
+            Class::Membership if inbound.is_walk && !is_neighbor => Some(Effect::Count(Reason::FromStranger, 1)),
+            Class::Announce => self.refuse_announcement(from, inbound, now),
+            Class::Membership if is_neighbor && inbound.message == wire::join() => {
+                let is_news = self.contacts.on_join(from, connection, JOIN_PAUSE, now);
+                (!is_news).then_some(Effect::Count(Reason::JoinRepeated, 1))
+            }
+            Class::Payload | Class::Membership | Class::Disconnect => None,
+        }
+    }
+
     /// Announcements are the one thing the protocol's state stores without a bound: distinct ids are limited by their
-    /// running timers, repeated ones are refused, since an honest remote announces a message to a neighbour once.
+    /// running timers and swept once enough have come, repeated ones are refused, since an honest remote announces a
+    /// message to a neighbour once.
     fn refuse_announcement(&mut self, from: &EndpointId, inbound: &Inbound, now: Instant) -> Option<Effect> {
         let ids = &inbound.announced;
         let room = self.limits.announced_max.saturating_sub(self.gossip_timers);
         let repeated =
             ids.iter().filter(|id| !self.announced.insert(&[&from.as_bytes()[..], &id[..]].concat(), now)).count();
-        (repeated > 0 || ids.len() > room).then_some(Effect::Count(Reason::AnnouncementsDropped, ids.len() as u64))
+        if repeated > 0 || ids.len() > room {
+            return Some(Effect::Count(Reason::AnnouncementsDropped, ids.len() as u64));
+        }
+        self.announced_since_sweep += ids.len();
+        if self.announced_since_sweep >= self.limits.announced_max {
+            // The state keeps an entry for every id until it is swept, however soon its timer has run.
+            self.sweep_at = now;
+            self.housekeeping_at = now;
+        }
+        None
     }
 
     /// Feeds one event and translates what comes out.
@@ -403,6 +484,9 @@ impl State {
         for output in outputs {
             match output {
                 OutEvent::SendMessage(to, _) if to == self.me => addressed_self = true,
+                // Plumtree speaks with neighbours only. What was queued for one that has left would make it a contact again,
+                // and put us into its sets.
+                OutEvent::SendMessage(to, ProtoMessage::Gossip(_)) if !self.neighbors.contains(&to) => {}
                 OutEvent::SendMessage(to, message)
                     if self.refusals.contains_key(&to) && message == wire::neighbor_request() => {}
                 OutEvent::SendMessage(to, message) => {

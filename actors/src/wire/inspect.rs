@@ -30,6 +30,8 @@ pub(crate) struct Inbound {
     pub(crate) sender_data: Option<AddrInfo>,
     /// Messages announced by an IHave, each id once.
     pub(crate) announced: Vec<[u8; 32]>,
+    /// A message on its way through the mesh (ForwardJoin, Shuffle); only neighbours pass those on.
+    pub(crate) is_walk: bool,
     pub(crate) notes: Notes,
 }
 
@@ -96,6 +98,7 @@ fn admit(body: &[u8], class: Class) -> Result<Inbound, Rejected> {
         learned: Vec::new(),
         sender_data: None,
         announced: Vec::new(),
+        is_walk: false,
         notes: Notes::default(),
     })
 }
@@ -162,9 +165,10 @@ fn membership(swarm: &[u8], me: &EndpointId) -> Result<Inbound, Rejected> {
         }
         Membership::ShuffleReply { nodes } => taken.learn_all(nodes, me)?,
     }
+    let is_walk = matches!(message, Membership::ForwardJoin { .. } | Membership::Shuffle { .. });
     let admitted = admit(&reencode(&(0u8, &message)), Class::Membership)?;
     let Taken { learned, sender_data, notes } = taken;
-    Ok(Inbound { learned, sender_data, notes, ..admitted })
+    Ok(Inbound { learned, sender_data, is_walk, notes, ..admitted })
 }
 
 /// The address data taken out of a membership message.

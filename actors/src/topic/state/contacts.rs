@@ -8,14 +8,19 @@ use std::{
 use iroh::EndpointId;
 use n0_future::time::Instant;
 
+/// Connections remembered per remote. Two live ones, and two that are ending.
+const HEARD_OVER_MAX: usize = 4;
+
 /// One remote this topic has exchanged messages with.
 #[derive(Debug)]
 pub(super) struct Contact {
     last_active: Instant,
     /// Since when it has been no neighbour.
     stranger_since: Instant,
-    /// The newest connection it was heard over; 0 before the first word.
-    connection: u64,
+    /// Connections it was heard over whose streams have not ended. Each side numbers its own, so their order says
+    /// nothing about which one the other side uses.
+    heard_over: Vec<u64>,
+    last_join: Option<(u64, Instant)>,
     /// A frame for it waits for a connection; then silence says nothing.
     waiting: bool,
     said_goodbye: bool,
@@ -29,7 +34,8 @@ impl Contact {
         Self {
             last_active: now,
             stranger_since: now,
-            connection: 0,
+            heard_over: Vec::new(),
+            last_join: None,
             waiting: false,
             said_goodbye: false,
             parting_until: None,
@@ -37,8 +43,9 @@ impl Contact {
         }
     }
 
-    pub(super) fn connection(&self) -> u64 {
-        self.connection
+    /// Whether it has open streams, as far as it was heard.
+    pub(super) fn is_speaking(&self) -> bool {
+        !self.heard_over.is_empty()
     }
 
     pub(super) fn is_parting(&self) -> bool {
@@ -78,7 +85,11 @@ impl Contacts {
     pub(super) fn on_heard(&mut self, peer: EndpointId, connection: u64, is_goodbye: bool, now: Instant) {
         let contact = self.all.entry(peer).or_insert_with(|| Contact::new(now));
         contact.last_active = now;
-        contact.connection = contact.connection.max(connection);
+        if !contact.heard_over.contains(&connection) {
+            let excess = (contact.heard_over.len() + 1).saturating_sub(HEARD_OVER_MAX);
+            contact.heard_over.drain(..excess);
+            contact.heard_over.push(connection);
+        }
         contact.waiting = false;
         contact.said_goodbye = is_goodbye;
         contact.mute_until = None;
@@ -87,10 +98,29 @@ impl Contacts {
         }
     }
 
-    pub(super) fn on_stream_ended(&mut self, peer: &EndpointId, until: Instant) {
+    /// Its stream on `connection` has ended.
+    pub(super) fn on_stream_ended(&mut self, peer: &EndpointId, connection: u64) {
+        if let Some(contact) = self.all.get_mut(peer) {
+            contact.heard_over.retain(|open| *open != connection);
+        }
+    }
+
+    /// It has no stream left; a word before `until` takes that back.
+    pub(super) fn mute(&mut self, peer: &EndpointId, until: Instant) {
         if let Some(contact) = self.all.get_mut(peer) {
             contact.mute_until.get_or_insert(until);
         }
+    }
+
+    /// Whether a Join says something new: the first one, one over another connection, or one after a while.
+    pub(super) fn on_join(&mut self, peer: &EndpointId, connection: u64, pause: Duration, now: Instant) -> bool {
+        let Some(contact) = self.all.get_mut(peer) else { return true };
+        let is_repeated =
+            contact.last_join.is_some_and(|(over, at)| over == connection && now.duration_since(at) < pause);
+        if !is_repeated {
+            contact.last_join = Some((connection, now));
+        }
+        !is_repeated
     }
 
     /// We spoke.
