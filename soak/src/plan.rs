@@ -83,7 +83,7 @@ pub(crate) struct Plan {
 pub(crate) enum Step {
     /// `node` leaves the topic, stays away, and rejoins through `via`.
     Rotate { node: usize, via: usize, away_ms: u64 },
-    /// `node` is killed, stays away, and is started again, joining through `via`.
+    /// `node` is killed, stays away, and is started again, joining through `via` and the node after it.
     Kill { node: usize, via: usize, away_ms: u64, identity: Identity },
     /// `from` publishes a numbered message that every live node must receive.
     Probe { number: u32, from: usize },

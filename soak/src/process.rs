@@ -34,8 +34,8 @@ pub(crate) struct Launch<'a> {
     pub control: &'a Path,
     pub key_file: &'a Path,
     pub log: &'a Path,
-    /// `ID@IP:PORT` of a node to join through.
-    pub join: Option<&'a str>,
+    /// `ID@IP:PORT` of nodes to join through.
+    pub join: &'a [String],
     /// Names the probes of this run.
     pub run: &'a str,
     /// Told whenever the view has changed.
@@ -66,13 +66,15 @@ impl Process {
             .arg(launch.control)
             .arg("--key-file")
             .arg(launch.key_file)
+            // A harness that is killed takes its nodes with it.
+            .arg("--until-stdin-closes")
             // An identity from the environment would be everybody's.
             .env_remove("IROH_SECRET")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
             .kill_on_drop(true);
-        if let Some(address) = launch.join {
+        for address in launch.join {
             command.args(["--join", address]);
         }
         let mut child = command.spawn().with_context(|| format!("cannot start {}", launch.bin.display()))?;
