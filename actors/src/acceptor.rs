@@ -61,7 +61,13 @@ impl Acceptor {
                     return AcceptorEnd::Injected;
                 }
                 _ = turn.tick() => self.heartbeat.beat(),
-                _ended = handshakes.set.join_next(), if !handshakes.set.is_empty() => handshakes.note(),
+                ended = handshakes.set.join_next(), if !handshakes.set.is_empty() => {
+                    handshakes.note();
+                    if let Some(Err(error)) = ended && error.is_panic() {
+                        tracing::warn!(%error, "handshake panicked");
+                        self.counters.count(Reason::HandshakeFailed);
+                    }
+                }
                 incoming = self.endpoint.accept() => match incoming {
                     Some(incoming) => self.on_incoming(incoming, &mut handshakes),
                     None => return AcceptorEnd::EndpointClosed,

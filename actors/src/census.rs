@@ -1,13 +1,19 @@
-//! What a node is doing at this moment: the answer to a census, gathered by actor messages. Plain values, no handles.
+//! What a node is doing at this moment: the answer to a census, gathered by actor messages. Plain values, and the
+//! collector that gathers them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use iroh::{EndpointId, TransportAddr};
 use iroh_gossip::proto::TopicId;
+use tokio::sync::oneshot;
 
 use crate::{
     counters::Counts,
-    ledger::{LedgerReport, Owned},
+    ledger::{Kind, LedgerReport, Owned},
 };
 
 /// A node at one moment.
@@ -111,4 +117,40 @@ pub(crate) struct Part {
     pub(crate) topics: Vec<TopicCensus>,
     pub(crate) peers: Vec<PeerCensus>,
     pub(crate) owned: Owned,
+}
+
+/// Collects one answer from every remote's supervisor and replies when the last copy is dropped, so that one that dies
+/// meanwhile cannot hold up the answer.
+#[derive(Debug, Clone)]
+pub(crate) struct CensusCollector {
+    shared: Arc<Collected>,
+}
+
+#[derive(Debug)]
+struct Collected {
+    part: Mutex<Part>,
+    reply: Mutex<Option<oneshot::Sender<Part>>>,
+}
+
+impl CensusCollector {
+    pub(crate) fn new(part: Part, reply: oneshot::Sender<Part>) -> Self {
+        Self { shared: Arc::new(Collected { part: Mutex::new(part), reply: Mutex::new(Some(reply)) }) }
+    }
+
+    pub(crate) fn add_peer(&self, census: PeerCensus, loops: usize, dials: usize) {
+        let mut part = self.shared.part.lock().expect("no holder panics");
+        part.owned.add(Kind::Connection, loops);
+        part.owned.add(Kind::Dial, dials);
+        part.peers.push(census);
+    }
+}
+
+impl Drop for Collected {
+    fn drop(&mut self) {
+        let part = std::mem::take(self.part.get_mut().expect("no holder panics"));
+        if let Some(reply) = self.reply.get_mut().expect("no holder panics").take() {
+            // Whoever asked may have stopped waiting.
+            let _asker_gone = reply.send(part);
+        }
+    }
 }

@@ -7,7 +7,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use iroh::{
@@ -50,6 +53,19 @@ impl Established {
 
     pub(crate) fn is_perennial(&self) -> bool {
         self.connection.alpn() == crate::wire::ALPN_PERENNIAL
+    }
+}
+
+/// Numbers connections within one mesh; `stable_id` is an address and gets reused.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConnectionNumbers {
+    last: Arc<AtomicU64>,
+}
+
+impl ConnectionNumbers {
+    /// The first is 1.
+    pub(crate) fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 

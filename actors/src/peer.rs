@@ -12,14 +12,13 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::{
     admission::{Admission, Refusal},
-    census::{ConnectionCensus, PeerCensus, Side},
-    connection::{self, ConnectionContext, ConnectionEnd, Established},
+    census::{CensusCollector, ConnectionCensus, PeerCensus, Side},
+    connection::{self, ConnectionContext, ConnectionEnd, ConnectionNumbers, Established},
     counters::Reason,
     dialer,
     handshake::HandshakeError,
     lease::{Lease, LeaseSource, outbox},
     ledger::{Entry, Kind},
-    peers::{CensusCollector, ConnectionNumbers, PeersMsg},
     supervisor::{Child, Exit, Heartbeat, Pulse},
     topic::state::Gone,
 };
@@ -51,8 +50,18 @@ pub(crate) enum PeerMsg {
 #[derive(Debug)]
 pub(crate) struct PeerArguments {
     pub(crate) peer: EndpointId,
-    pub(crate) peers: ActorRef<PeersMsg>,
+    pub(crate) on_idle: OnIdle,
     pub(crate) shared: PeerShared,
+}
+
+/// Tells whoever started the supervisor that it has nothing left to supervise, having handled this many messages that
+/// can start work. Must not wait.
+pub(crate) struct OnIdle(pub(crate) Box<dyn Fn(u64) + Send + Sync>);
+
+impl std::fmt::Debug for OnIdle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnIdle")
+    }
 }
 
 /// What the supervisors of all remotes share.
@@ -69,7 +78,7 @@ pub(crate) struct Peer;
 pub(crate) struct PeerState {
     _entry: Entry,
     peer: EndpointId,
-    peers: ActorRef<PeersMsg>,
+    on_idle: OnIdle,
     shared: PeerShared,
     state: State,
     loops: BTreeMap<u64, Loop>,
@@ -101,13 +110,13 @@ impl Actor for Peer {
         _myself: ActorRef<PeerMsg>,
         arguments: PeerArguments,
     ) -> Result<PeerState, ActorProcessingErr> {
-        let PeerArguments { peer, peers, shared } = arguments;
+        let PeerArguments { peer, on_idle, shared } = arguments;
         let context = &shared.connections;
         Ok(PeerState {
             _entry: context.nursery.ledger.enter(Kind::Peer),
             state: State::new(context.me, peer, &context.limits),
             peer,
-            peers,
+            on_idle,
             shared,
             loops: BTreeMap::new(),
             dial: None,
@@ -330,7 +339,7 @@ impl PeerState {
 
     fn report_idle(&self) {
         if self.state.is_idle() && self.dial.is_none() && self.loops.is_empty() {
-            drop(self.peers.cast(PeersMsg::Idle { peer: self.peer, handled: self.handled }));
+            (self.on_idle.0)(self.handled);
         }
     }
 

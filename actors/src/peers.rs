@@ -4,23 +4,17 @@
 //! network. A remote's supervisor that crashes takes its connections with it; the topics hear that the remote is gone
 //! and ask again if they still want it.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::collections::HashMap;
 
 use iroh::EndpointId;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::{
-    census::{Part, PeerCensus},
+    census::{CensusCollector, Part},
     connection::Established,
     ledger::{Entry, Kind},
-    peer::{Peer, PeerArguments, PeerMsg, PeerShared},
+    peer::{OnIdle, Peer, PeerArguments, PeerMsg, PeerShared},
     routes::Signal,
     topic::state::Gone,
 };
@@ -42,55 +36,6 @@ pub(crate) enum PeersMsg {
     SetConnectionCap(usize),
     /// Stop dialing, let go of everything; answer when no remote is left.
     Drain(oneshot::Sender<()>),
-}
-
-/// Numbers connections within one mesh; `stable_id` is an address and gets reused.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ConnectionNumbers {
-    last: Arc<AtomicU64>,
-}
-
-impl ConnectionNumbers {
-    /// The first is 1.
-    pub(crate) fn next(&self) -> u64 {
-        self.last.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
-
-/// Collects one answer from every remote's supervisor and replies when the last copy is dropped, so that one that dies
-/// meanwhile cannot hold up the answer.
-#[derive(Debug, Clone)]
-pub(crate) struct CensusCollector {
-    shared: Arc<Collected>,
-}
-
-#[derive(Debug)]
-struct Collected {
-    part: Mutex<Part>,
-    reply: Mutex<Option<oneshot::Sender<Part>>>,
-}
-
-impl CensusCollector {
-    fn new(part: Part, reply: oneshot::Sender<Part>) -> Self {
-        Self { shared: Arc::new(Collected { part: Mutex::new(part), reply: Mutex::new(Some(reply)) }) }
-    }
-
-    pub(crate) fn add_peer(&self, census: PeerCensus, loops: usize, dials: usize) {
-        let mut part = self.shared.part.lock().expect("no holder panics");
-        part.owned.add(Kind::Connection, loops);
-        part.owned.add(Kind::Dial, dials);
-        part.peers.push(census);
-    }
-}
-
-impl Drop for Collected {
-    fn drop(&mut self) {
-        let part = std::mem::take(self.part.get_mut().expect("no holder panics"));
-        if let Some(reply) = self.reply.get_mut().expect("no holder panics").take() {
-            // Whoever asked may have stopped waiting.
-            let _asker_gone = reply.send(part);
-        }
-    }
 }
 
 pub(crate) struct Peers;
@@ -170,7 +115,9 @@ impl PeersState {
             return;
         }
         if !self.rows.contains_key(&peer) {
-            let arguments = PeerArguments { peer, peers: myself.clone(), shared: self.shared.clone() };
+            let peers = myself.clone();
+            let on_idle = OnIdle(Box::new(move |handled| drop(peers.cast(PeersMsg::Idle { peer, handled }))));
+            let arguments = PeerArguments { peer, on_idle, shared: self.shared.clone() };
             match Actor::spawn_linked(None, Peer, arguments, myself.get_cell()).await {
                 // The runtime owns the actor's task; its end arrives as a supervision event.
                 Ok((actor, _task)) => {

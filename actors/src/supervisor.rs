@@ -1,4 +1,5 @@
-//! Children: how a loop is started, watched, ended and reported. The one place in this crate that spawns a task.
+//! Children: how a loop is started, watched, ended and reported. The one place in this crate that spawns a task, beside
+//! the acceptor's set of handshakes.
 //!
 //! A [`Child`] is one task owned by one supervisor. Dropping it aborts the task; a panic is caught; however it ends, its
 //! owner hears one [`Exit`] exactly once, and its line in the ledger is given back before that. What an exit *means*

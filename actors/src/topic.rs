@@ -29,8 +29,10 @@ use crate::{
     wire::{self, Class, ProtoMessage, addr::AddrInfo},
 };
 
+mod pending;
 pub(crate) mod state;
 
+use pending::Pending;
 use state::{Effect, Gone, Memory, State};
 
 /// Frames handled in one turn. Large enough to coalesce writes, small enough that commands and clocks get their turn.
@@ -38,9 +40,6 @@ const FRAMES_PER_TURN: usize = 64;
 
 /// Commands handled in one turn.
 const COMMANDS_PER_TURN: usize = 16;
-
-/// Remotes frames may wait for. Each waits at most one dial; beyond this many a node is being played with.
-const PENDING_PEERS_MAX: usize = 256;
 
 /// How long publishers wait after a payload found an outbox full. Two flights on a local network; a guess, to be changed
 /// when the overload scenario delivers less than it could.
@@ -93,31 +92,25 @@ pub(crate) struct Topic {
     inboxes: Arc<TopicInboxes>,
     state: State,
     leases: HashMap<EndpointId, Lease>,
-    pending: HashMap<EndpointId, Pending>,
+    pending: Pending,
     /// The last frame encoded: a broadcast sends the same one to every eager neighbour.
     encoded: Option<(ProtoMessage, Bytes)>,
     publish_at: Instant,
     payloads_dropped: usize,
 }
 
-/// Frames for a remote that is being dialed.
-#[derive(Debug)]
-struct Pending {
-    frames: VecDeque<(Bytes, bool)>,
-    until: Instant,
-}
-
 impl Topic {
     pub(crate) fn new(topic: TopicId, context: TopicContext, inboxes: Arc<TopicInboxes>, rng: StdRng) -> Self {
         let now = Instant::now();
         let state = State::new(context.me, (*context.limits).clone(), rng, now);
+        let pending = Pending::new(context.limits.pending_frames_max, context.limits.dial_timeout * 2);
         Self {
             topic,
             context,
             inboxes,
             state,
             leases: HashMap::new(),
-            pending: HashMap::new(),
+            pending,
             encoded: None,
             publish_at: now,
             payloads_dropped: 0,
@@ -261,7 +254,7 @@ impl Topic {
             if let Some(how) = news.gone {
                 self.leases.remove(&peer);
                 // The state forgets what it had asked of this remote, so nobody waits for an answer.
-                self.pending.remove(&peer);
+                self.pending.take(&peer);
                 let effects = self.state.on_gone(peer, how, now);
                 self.apply(effects);
             }
@@ -273,7 +266,7 @@ impl Topic {
 
     fn on_reachable(&mut self, peer: EndpointId) {
         let is_stale = self.leases.get(&peer).is_some_and(Lease::is_stale);
-        let pending = self.pending.remove(&peer);
+        let pending = self.pending.take(&peer);
         if !is_stale && pending.is_none() {
             return;
         }
@@ -286,9 +279,9 @@ impl Topic {
                     // neighbour an empty ShuffleReply says nothing else.
                     self.greet(&lease, now);
                 }
-                for (frame, last) in pending.into_iter().flat_map(|pending| pending.frames) {
+                for frame in pending.into_iter().flatten() {
                     // A fresh outbox has room for the few that waited; a closed one is reported as gone.
-                    let _ended = lease.send(self.outgoing(frame, last), Urgency::Membership, now);
+                    let _ended = lease.send(self.outgoing(frame, false), Urgency::Membership, now);
                 }
                 if self.state.is_open(&peer) {
                     self.leases.insert(peer, lease);
@@ -324,7 +317,7 @@ impl Topic {
     }
 
     fn send(&mut self, to: EndpointId, message: ProtoMessage) {
-        if self.pending.contains_key(&to) && self.context.routes.lease(&to).is_some() {
+        if self.pending.is_waiting(&to) && self.context.routes.lease(&to).is_some() {
             // What has been waiting goes first.
             self.on_reachable(to);
         }
@@ -350,11 +343,7 @@ impl Topic {
         }
         match class {
             // Only membership is worth a dial: a stale announcement would open connections to whoever has left.
-            Class::Membership => {
-                let until = now + self.context.limits.dial_timeout * 2;
-                let pending = Pending { frames: VecDeque::from([(frame, last)]), until };
-                self.wait_for(to, pending);
-            }
+            Class::Membership => self.wait_for(to, [frame].into()),
             Class::Payload | Class::Announce | Class::Disconnect => {
                 self.context.counters.count(Reason::NotConnected);
             }
@@ -384,32 +373,20 @@ impl Topic {
         Some(lease)
     }
 
-    fn wait_for(&mut self, peer: EndpointId, more: Pending) {
-        if !self.pending.contains_key(&peer) && self.pending.len() >= PENDING_PEERS_MAX {
+    fn wait_for(&mut self, peer: EndpointId, frames: VecDeque<Bytes>) {
+        if !self.pending.push(peer, frames, Instant::now()) {
             self.context.counters.count(Reason::DialRefused);
             // Heard like any other attempt that was not made.
             return self.inboxes.signals.post(peer, Signal::Gone(Gone::NotDialed));
         }
-        let limit = self.context.limits.pending_frames_max;
-        let pending =
-            self.pending.entry(peer).or_insert_with(|| Pending { frames: VecDeque::new(), until: more.until });
-        pending.frames.extend(more.frames);
-        let excess = pending.frames.len().saturating_sub(limit);
-        pending.frames.drain(..excess);
         self.state.on_waiting(peer);
         (self.context.want)(peer);
     }
 
-    /// An answer that never came (its supervisor crashed in between) must not keep frames and contacts for ever.
+    /// An answer that never came must not keep contacts for ever.
     fn give_up_pending(&mut self) {
-        if self.pending.is_empty() {
-            return;
-        }
         let now = Instant::now();
-        let overdue: Vec<_> =
-            self.pending.iter().filter(|(_, pending)| pending.until <= now).map(|(peer, _)| *peer).collect();
-        for peer in overdue {
-            self.pending.remove(&peer);
+        for peer in self.pending.take_overdue(now) {
             let effects = self.state.on_gone(peer, Gone::NotDialed, now);
             self.apply(effects);
         }
@@ -430,7 +407,7 @@ impl Topic {
     }
 
     fn release(&mut self, peer: EndpointId) {
-        self.pending.remove(&peer);
+        self.pending.take(&peer);
         if let Some(lease) = self.leases.remove(&peer) {
             // Full or closed: the stream ends with its connection.
             let finish = Outgoing::Finish { topic: self.topic };

@@ -119,8 +119,8 @@ pub(crate) struct UpArgs {
     /// QUIC connections at one time, in both directions, half-open ones included [default: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: Option<u32>,
-    /// Give up a connection that has been silent for this long, such as 15s. A killed neighbor is noticed this late
-    /// [default: 15s]
+    /// Give up a connection that has been silent for this long, such as 5s. A killed neighbor is noticed this late
+    /// [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = names::duration)]
     pub(crate) idle_timeout: Option<Duration>,
     /// End when stdin is closed, so that the node does not outlive the process that holds the other end.

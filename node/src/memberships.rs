@@ -171,7 +171,7 @@ impl Printer {
         drop(events);
         let line = Line::Closed { topic: (&topic).into(), reason: "left" };
         // Bounded, because `leave` waits for this task and output may be blocked.
-        let _ = tokio::time::timeout(crate::up::OUTPUT_FLUSH_TIMEOUT, memberships.output.line(&line)).await;
+        let _ = tokio::time::timeout(crate::output::FLUSH_TIMEOUT, memberships.output.line(&line)).await;
     }
 
     async fn on_ended(self) {

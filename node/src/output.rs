@@ -24,6 +24,9 @@ const QUEUED_LINES_MAX: usize = 256;
 /// Lines written between two flushes while more are already waiting.
 const LINES_PER_FLUSH_MAX: usize = 64;
 
+/// After draining, standard output gets this long to take what is waiting for it.
+pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What standard output carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {

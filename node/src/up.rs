@@ -23,7 +23,7 @@ use crate::{
     memberships::Memberships,
     names::{TopicName, short},
     node::{Ending, Endings, Node},
-    output::{Mode, Output, say},
+    output::{self, Mode, Output, say},
     pipe::Pipe,
     signals::{EndSignal, Signals},
     tasks::Tasks,
@@ -34,9 +34,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Two may get lost before a live neighbour is taken for a dead one.
 const KEEP_ALIVES_PER_IDLE_TIMEOUT: u32 = 3;
-
-/// After draining, standard output gets this long to take what is waiting for it.
-pub(crate) const OUTPUT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often ended tasks are looked at. A panic is told within this time.
 const TASK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -60,7 +57,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
         signal = signals.next() => Err(Failure::new(signal.exit(), format!("{} while starting", signal.name()))),
     };
     if let Err(failure) = started {
-        node.mesh.drain(OUTPUT_FLUSH_TIMEOUT).await;
+        node.mesh.drain(output::FLUSH_TIMEOUT).await;
         return Err(failure);
     }
     say_ready(&args, &node, identity.source, &control_path);
@@ -224,9 +221,9 @@ async fn finish(
         }
         report = node.mesh.drain(DRAIN_TIMEOUT) => report,
     };
-    let printed = tokio::time::timeout(OUTPUT_FLUSH_TIMEOUT, node.memberships.printed()).await.is_ok();
-    let written = output.close(OUTPUT_FLUSH_TIMEOUT).await;
-    node.tasks.abort_all(OUTPUT_FLUSH_TIMEOUT).await;
+    let printed = tokio::time::timeout(output::FLUSH_TIMEOUT, node.memberships.printed()).await.is_ok();
+    let written = output.close(output::FLUSH_TIMEOUT).await;
+    node.tasks.abort_all(output::FLUSH_TIMEOUT).await;
     drop(socket_file);
     verdict(&cause, &report, printed && written)
 }

@@ -8,7 +8,9 @@
 //! warm-up of rotations comes first. And QUIC keeps up to ±80 KB more or less for the same five connections, depending on
 //! their age and what they carried, far more than 128 B times 100 events. So our observer is weighed *at rest*: it leaves
 //! the topic, all its connections retire, and iroh forgets their remotes, which it does 60 s after the last connection.
-//! What differs between two such moments is what the events between them have cost for good.
+//! What differs between two such moments is what the events between them have cost for good. It still differs by some
+//! tens of KB with no event at all (sessions and tokens that TLS and QUIC keep for later), so rounds are added until the
+//! growth is within the bound for all events since the warm-up. Noise comes back; a leak has further to come each time.
 
 use std::time::Duration;
 
@@ -25,9 +27,11 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use crate::OBSERVER;
 
 const SWARM: usize = 20;
-/// Enough handshakes to fill rustls's caches of sessions, 256 on the accepting side with two from each handshake.
-const WARM_UP_EVENTS: usize = 500;
-const EVENTS: usize = 100;
+const WARM_UP_EVENTS: usize = 100;
+const EVENTS: usize = 150;
+
+/// Rounds of that many events at most.
+const ROUNDS_MAX: usize = 3;
 const SEED: u64 = 7;
 
 /// Between two events. Three times the rate of the recorded baseline, with as long an absence.
@@ -64,17 +68,26 @@ async fn membership_that_rotates_costs_stock_a_connection_per_event_and_ours_not
     swarm.rotate(WARM_UP_EVENTS).await;
     settled(&mut ours).await;
     let ours_before = at_rest(&mut ours).await;
-    ours.join().await;
-    ours.joined().await;
-    swarm.rotate(SWARM).await;
     let stock_before = stock.census().await;
     let events_before = swarm.events;
-    swarm.rotate(EVENTS).await;
-    let events = swarm.events - events_before;
+    let mut ours_after = ours_before;
+    for _ in 0..ROUNDS_MAX {
+        ours.join().await;
+        ours.joined().await;
+        swarm.rotate(EVENTS).await;
+        let held = settled(&mut ours).await;
+        ours_after = at_rest(&mut ours).await;
+        let (grown, events) = (ours_after.heap_bytes - ours_before.heap_bytes, swarm.events - events_before);
+        println!(
+            "{events} events: {} connections for {} neighbors, {grown:+} B at rest",
+            held.connections, held.neighbors
+        );
+        if grown as f64 <= HEAP_BYTES_PER_EVENT_MAX * events as f64 {
+            break;
+        }
+    }
     let stock_after = stock.census().await;
-    let held = settled(&mut ours).await;
-    println!("ours, joined: {} connections for {} neighbors", held.connections, held.neighbors);
-    let ours_after = at_rest(&mut ours).await;
+    let events = swarm.events - events_before;
 
     println!("{events} events");
     let of_stock = report("stock", stock_before, stock_after, events);

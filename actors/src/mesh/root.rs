@@ -22,11 +22,11 @@ use tokio::{
 use super::{Ended, Parts};
 use crate::{
     acceptor::{Acceptor, AcceptorEnd},
-    connection::ConnectionContext,
+    connection::{ConnectionContext, ConnectionNumbers},
     error::MeshGone,
     ledger::{Entry, Kind, Owned},
     peer::PeerShared,
-    peers::{ConnectionNumbers, Peers, PeersMsg},
+    peers::{Peers, PeersMsg},
     routes::Signal,
     supervisor::{
         Child, Exit, Heartbeat, Pulse,

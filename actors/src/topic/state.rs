@@ -6,7 +6,7 @@
 //! connection; `topic.rs` does.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -20,7 +20,6 @@ use n0_future::time::Instant;
 use rand::{SeedableRng, rngs::StdRng};
 
 use crate::{
-    backoff::Backoff,
     counters::Reason,
     error::PublishError,
     handle::{DownReason, Event, Message},
@@ -28,31 +27,17 @@ use crate::{
     wire::{self, Class, ProtoMessage, inspect::Inbound},
 };
 
+mod acquaintances;
 mod contacts;
 mod recent;
 
+use acquaintances::Acquaintances;
+pub(crate) use acquaintances::Memory;
 use contacts::{Contact, Contacts};
 use recent::Recent;
 
 /// Timers fired in one go; the rest wait for the next turn, so that frames are not starved.
 const TIMERS_PER_TURN: usize = 256;
-
-/// Remotes asked in one attempt to rejoin.
-const REJOIN_PEERS: usize = 3;
-
-/// Remotes remembered as places to rejoin through, beside those the application named.
-const FORMER_NEIGHBORS_MAX: usize = 16;
-
-/// Introduced remotes remembered. As many as the passive view (HyParView, p. 9).
-const INTRODUCED_MAX: usize = 30;
-
-/// A remote that refused to become a neighbour is not asked again for this long. Without a pause a node that cannot
-/// fill its view asks for ever: each refusal comes with a ShuffleReply, and each ShuffleReply makes the protocol ask the
-/// next one, as fast as the network carries it.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(30);
-
-/// Refusals remembered; beyond this many the next request may be one too early.
-const REFUSALS_MAX: usize = 256;
 
 /// A remote whose stream has ended is done with the topic unless it opens another one within this long. A few round
 /// trips of a slow path.
@@ -61,14 +46,6 @@ const STREAM_END_GRACE: Duration = Duration::from_secs(1);
 /// A neighbour's Join is answered again over the same connection only after this long: each one starts a walk through
 /// the mesh, and a remote could make us flood our other neighbours.
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
-
-/// Pauses between two attempts to fill the view from outside the protocol. A view that stays small while remotes are
-/// known may be an island; guesses, bounded by what a node may dial while nothing answers.
-const HEAL_MIN: Duration = Duration::from_secs(2);
-const HEAL_MAX: Duration = Duration::from_secs(60);
-
-/// Remotes the application may name as bootstrap; later ones replace the oldest.
-const BOOTSTRAP_MAX: usize = 64;
 
 /// What the topic's loop must do.
 #[derive(Debug)]
@@ -96,15 +73,6 @@ pub(crate) enum Gone {
     NotDialed,
 }
 
-/// What outlives a crash of the state.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Memory {
-    /// What the application named.
-    pub(crate) bootstrap: Vec<EndpointId>,
-    /// Whom the topic was in touch with.
-    pub(crate) former_neighbors: Vec<EndpointId>,
-}
-
 /// The thinking half of one topic.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -119,20 +87,8 @@ pub(crate) struct State {
     contacts: Contacts,
     announced: Recent,
     published: Recent,
-    bootstrap: Vec<EndpointId>,
-    /// Bootstrap peers that have not answered since they were named. Without asking them again, two nodes that found
-    /// each other but not the mesh would stay an island.
-    unheard: Vec<EndpointId>,
-    former_neighbors: Vec<EndpointId>,
-    /// Others of this topic that remotes have introduced, latest first. The passive view forgets whoever does not answer
-    /// within half a second; after a partition these are worth another try.
-    introduced: Vec<EndpointId>,
-    refusals: HashMap<EndpointId, Instant>,
+    acquaintances: Acquaintances,
     view_max: usize,
-    rejoin: Backoff,
-    rejoin_at: Instant,
-    heal: Backoff,
-    heal_at: Instant,
     housekeeping_at: Instant,
     sweep_at: Instant,
     rng: StdRng,
@@ -157,16 +113,8 @@ impl State {
             contacts: Contacts::default(),
             announced: Recent::new(&mut rng, limits.announced_max * 4, Duration::from_secs(5), now),
             published: Recent::new(&mut rng, 8192, id_retention, now),
-            bootstrap: Vec::new(),
-            unheard: Vec::new(),
-            former_neighbors: Vec::new(),
-            introduced: Vec::new(),
-            refusals: HashMap::new(),
+            acquaintances: Acquaintances::new(&limits, now),
             view_max,
-            rejoin: Backoff::new(limits.rejoin_min, limits.rejoin_max),
-            rejoin_at: now,
-            heal: Backoff::new(HEAL_MIN, HEAL_MAX),
-            heal_at: now + HEAL_MIN,
             housekeeping_at: now + limits.tick,
             sweep_at: now + limits.sweep_interval,
             rng,
@@ -184,19 +132,7 @@ impl State {
 
     /// What a state that has to be built anew should start from.
     pub(crate) fn memory(&self) -> Memory {
-        let former = self.neighbors.iter().chain(&self.former_neighbors).take(FORMER_NEIGHBORS_MAX);
-        Memory { bootstrap: self.bootstrap.clone(), former_neighbors: former.copied().collect() }
-    }
-
-    /// Everybody worth asking.
-    fn candidates(&self) -> Vec<EndpointId> {
-        let mut all = self.bootstrap.clone();
-        for peer in self.neighbors.iter().chain(&self.former_neighbors).chain(&self.introduced) {
-            if !all.contains(peer) {
-                all.push(*peer);
-            }
-        }
-        all
+        self.acquaintances.memory(&self.neighbors)
     }
 
     /// Whether this remote is a contact the topic has not parted from, so that a lease on it may be held.
@@ -215,21 +151,13 @@ impl State {
     /// The application names places to join through.
     pub(crate) fn on_join(&mut self, peers: Vec<EndpointId>, now: Instant) -> Vec<Effect> {
         let peers: Vec<_> = peers.into_iter().filter(|peer| *peer != self.me).collect();
-        self.bootstrap.retain(|known| !peers.contains(known));
-        self.bootstrap.extend(&peers);
-        let excess = self.bootstrap.len().saturating_sub(BOOTSTRAP_MAX);
-        self.bootstrap.drain(..excess);
-        self.unheard = self.bootstrap.iter().copied().filter(|peer| !self.neighbors.contains(peer)).collect();
-        self.rejoin_at = now + self.rejoin.next(&mut self.rng);
+        self.acquaintances.on_join(&peers, &self.neighbors, &mut self.rng, now);
         self.feed(InEvent::Command(Command::Join(peers)), DownReason::Evicted, now)
     }
 
     /// Takes up what a crashed state knew.
     pub(crate) fn on_restart(&mut self, memory: Memory, now: Instant) -> Vec<Effect> {
-        let peers = memory.bootstrap.iter().chain(&memory.former_neighbors).copied().collect();
-        self.former_neighbors = memory.former_neighbors;
-        self.bootstrap = memory.bootstrap;
-        self.rejoin_at = now + self.rejoin.next(&mut self.rng);
+        let peers = self.acquaintances.on_restart(memory, &mut self.rng, now);
         self.feed(InEvent::Command(Command::Join(peers)), DownReason::Evicted, now)
     }
 
@@ -272,13 +200,13 @@ impl State {
             return vec![refused];
         }
         let is_goodbye = inbound.class == Class::Disconnect;
-        self.unheard.retain(|peer| *peer != from);
-        if is_goodbye && !self.neighbors.contains(&from) && self.refusals.len() < REFUSALS_MAX {
-            self.refusals.insert(from, now);
+        self.acquaintances.on_heard(&from);
+        if is_goodbye && !self.neighbors.contains(&from) {
+            self.acquaintances.on_refused(from, now);
         }
         self.contacts.on_heard(from, connection, is_goodbye, now);
         for (peer, _address) in inbound.learned {
-            remember(&mut self.introduced, peer, INTRODUCED_MAX);
+            self.acquaintances.on_introduced(peer);
         }
         let cause = if is_goodbye { DownReason::Left } else { DownReason::Evicted };
         let mut effects = Vec::new();
@@ -339,8 +267,7 @@ impl State {
         };
         let ending = if is_polite && !self.neighbors.contains(&peer) { Ending::Polite } else { Ending::Lost };
         if ending == Ending::Lost && !self.neighbors.contains(&peer) {
-            self.former_neighbors.retain(|former| *former != peer);
-            self.introduced.retain(|introduced| *introduced != peer);
+            self.acquaintances.on_lost(&peer);
         }
         self.on_peer_done(peer, ending, now)
     }
@@ -390,29 +317,19 @@ impl State {
             // A no-op for the membership; Plumtree drops what has no announcer left.
             effects.extend(self.feed(InEvent::PeerDisconnected(self.me), DownReason::Evicted, now));
         }
-        self.refusals.retain(|_, refused_at| now.duration_since(*refused_at) < REFUSAL_PAUSE);
         self.look_for_neighbors(now, effects);
     }
 
     /// The watchdog: joins again while there is no neighbour or a bootstrap peer has not answered, and asks a remote it
     /// knows while the view is not full. The protocol alone does neither, so a mesh under kills would fall into islands.
     fn look_for_neighbors(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let is_alone = self.neighbors.is_empty();
-        if (is_alone || !self.unheard.is_empty()) && self.rejoin_at <= now {
-            self.rejoin_at = now + self.rejoin.next(&mut self.rng);
-            let mut candidates = if is_alone { self.candidates() } else { self.unheard.clone() };
-            shuffle(&mut candidates, &mut self.rng);
-            candidates.truncate(REJOIN_PEERS);
-            if !candidates.is_empty() {
-                effects.extend(self.feed(InEvent::Command(Command::Join(candidates)), DownReason::Evicted, now));
-            }
+        let through = self.acquaintances.next_join(&self.neighbors, &mut self.rng, now);
+        if !through.is_empty() {
+            effects.extend(self.feed(InEvent::Command(Command::Join(through)), DownReason::Evicted, now));
         }
-        if !is_alone && self.neighbors.len() < self.view_max && self.heal_at <= now {
-            self.heal_at = now + self.heal.next(&mut self.rng);
-            let mut candidates = self.candidates();
-            candidates.retain(|peer| self.contacts.get(peer).is_none() && !self.refusals.contains_key(peer));
-            shuffle(&mut candidates, &mut self.rng);
-            if let Some(to) = candidates.pop() {
+        if (1..self.view_max).contains(&self.neighbors.len()) {
+            let is_busy = |peer: &EndpointId| self.contacts.get(peer).is_some();
+            if let Some(to) = self.acquaintances.next_request(&self.neighbors, is_busy, &mut self.rng, now) {
                 self.contacts.on_sent(to, false, now);
                 effects.push(Effect::Send { to, message: wire::neighbor_request() });
             }
@@ -488,7 +405,7 @@ impl State {
                 // and put us into its sets.
                 OutEvent::SendMessage(to, ProtoMessage::Gossip(_)) if !self.neighbors.contains(&to) => {}
                 OutEvent::SendMessage(to, message)
-                    if self.refusals.contains_key(&to) && message == wire::neighbor_request() => {}
+                    if self.acquaintances.has_refused(&to) && message == wire::neighbor_request() => {}
                 OutEvent::SendMessage(to, message) => {
                     self.contacts.on_sent(to, message.is_disconnect(), now);
                     effects.push(Effect::Send { to, message });
@@ -517,16 +434,13 @@ impl State {
         match event {
             proto::topic::Event::NeighborUp(peer) => {
                 if self.neighbors.is_empty() {
-                    self.rejoin.reset();
+                    self.acquaintances.on_first_neighbor();
                 }
                 self.contacts.on_neighbor(peer, now);
                 self.neighbors.insert(peer).then_some(Event::NeighborUp(peer))
             }
             proto::topic::Event::NeighborDown(peer) => {
-                remember(&mut self.former_neighbors, peer, FORMER_NEIGHBORS_MAX);
-                self.rejoin_at = self.rejoin_at.max(now + self.limits.rejoin_min / 2);
-                self.heal.reset();
-                self.heal_at = now + self.heal.next(&mut self.rng);
+                self.acquaintances.on_neighbor_down(peer, &mut self.rng, now);
                 self.contacts.on_stranger(&peer, now);
                 self.neighbors.remove(&peer).then_some(Event::NeighborDown { peer, reason: cause })
             }
@@ -562,13 +476,6 @@ enum Ending {
     Lost,
 }
 
-/// Puts `peer` first in a short list of the latest.
-fn remember(latest: &mut Vec<EndpointId>, peer: EndpointId, max: usize) {
-    latest.retain(|known| *known != peer);
-    latest.insert(0, peer);
-    latest.truncate(max);
-}
-
 /// `Round` hides its number, but its postcard form is public: variant 0, then a varint.
 fn hops_of(scope: &DeliveryScope) -> u16 {
     let mut buffer = [0; 4];
@@ -576,11 +483,6 @@ fn hops_of(scope: &DeliveryScope) -> u16 {
         Ok([0, round @ ..]) => postcard::from_bytes(round).unwrap_or(0),
         Ok(_) | Err(_) => 0,
     }
-}
-
-fn shuffle(peers: &mut [EndpointId], rng: &mut StdRng) {
-    use rand::seq::SliceRandom;
-    peers.shuffle(rng);
 }
 
 #[cfg(test)]

@@ -1,0 +1,92 @@
+//! Frames that wait for a connection. Bounded in remotes, in frames for each, and in time.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use iroh::EndpointId;
+use n0_future::time::Instant;
+
+/// Remotes frames may wait for. Each waits at most one dial; beyond this many a node is being played with.
+const PEERS_MAX: usize = 256;
+
+/// All frames of one topic that wait.
+#[derive(Debug)]
+pub(super) struct Pending {
+    frames_max: usize,
+    patience: Duration,
+    peers: HashMap<EndpointId, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    frames: VecDeque<Bytes>,
+    until: Instant,
+}
+
+impl Pending {
+    /// `frames_max` for one remote, the oldest dropped first; each waits for an answer for at most `patience`.
+    pub(super) fn new(frames_max: usize, patience: Duration) -> Self {
+        Self { frames_max, patience, peers: HashMap::new() }
+    }
+
+    pub(super) fn is_waiting(&self, peer: &EndpointId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
+    /// Lets `frames` wait for `peer`; false when frames already wait for too many others.
+    #[must_use]
+    pub(super) fn push(&mut self, peer: EndpointId, frames: VecDeque<Bytes>, now: Instant) -> bool {
+        if !self.is_waiting(&peer) && self.peers.len() >= PEERS_MAX {
+            return false;
+        }
+        let waiting =
+            self.peers.entry(peer).or_insert_with(|| Waiting { frames: VecDeque::new(), until: now + self.patience });
+        waiting.frames.extend(frames);
+        let excess = waiting.frames.len().saturating_sub(self.frames_max);
+        waiting.frames.drain(..excess);
+        true
+    }
+
+    /// What waited for `peer`, oldest first; `None` when nothing did.
+    pub(super) fn take(&mut self, peer: &EndpointId) -> Option<VecDeque<Bytes>> {
+        self.peers.remove(peer).map(|waiting| waiting.frames)
+    }
+
+    /// Forgets and returns those whose answer never came: their supervisor crashed in between.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<EndpointId> {
+        let is_overdue = |waiting: &Waiting| waiting.until <= now;
+        let overdue: Vec<_> =
+            self.peers.iter().filter(|(_, waiting)| is_overdue(waiting)).map(|(peer, _)| *peer).collect();
+        overdue.iter().for_each(|peer| drop(self.peers.remove(peer)));
+        overdue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(seed: u16) -> EndpointId {
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&seed.to_be_bytes());
+        iroh::SecretKey::from_bytes(&bytes).public()
+    }
+
+    #[test]
+    fn remotes_frames_and_time_are_bounded() {
+        let now = Instant::now();
+        let mut pending = Pending::new(2, Duration::from_secs(20));
+        for number in 0..3u8 {
+            assert!(pending.push(key(0), [Bytes::from(vec![number])].into(), now));
+        }
+        assert_eq!(pending.take(&key(0)), Some([Bytes::from(vec![1]), Bytes::from(vec![2])].into()));
+        let accepted = (0..300).filter(|seed| pending.push(key(*seed), VecDeque::new(), now)).count();
+        assert_eq!(accepted, PEERS_MAX);
+        assert!(pending.take_overdue(now + Duration::from_secs(19)).is_empty());
+        assert_eq!(pending.take_overdue(now + Duration::from_secs(20)).len(), PEERS_MAX);
+        assert!(!pending.is_waiting(&key(1)));
+    }
+}
