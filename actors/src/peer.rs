@@ -200,6 +200,7 @@ impl PeerState {
         let now = Instant::now();
         let owner = myself.clone();
         let nursery = context.nursery.clone();
+        context.routes.add_connection(self.peer, lease.source());
         let child = nursery.spawn(
             Kind::Connection,
             connection::run(established, number, outbox, heartbeat.clone(), context),

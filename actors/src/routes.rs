@@ -69,6 +69,12 @@ impl Routes {
         self.read().topics.get(topic).map(|route| route.frames.clone())
     }
 
+    /// Adds a connection that is about to start. It has to stand here before its first frame reaches a topic: an answer
+    /// that does not find it would go over an older connection, which may be dead.
+    pub(crate) fn add_connection(&self, peer: EndpointId, source: LeaseSource) {
+        self.write().peers.entry(peer).or_default().push(source);
+    }
+
     /// Names the connections that `peer` is reached over, the one to use first.
     pub(crate) fn set_connections(&self, peer: EndpointId, sources: Vec<LeaseSource>) {
         let mut table = self.write();

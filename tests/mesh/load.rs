@@ -97,7 +97,8 @@ async fn flood(topic: &Topic, size: usize, publisher: usize, published: &AtomicU
 async fn a_peer_that_does_not_read_stalls_nobody_else_and_is_closed() {
     let topic_id = topic_id("slow peer");
     let mut world = World::new().await;
-    let limits = Limits { slow_peer_timeout: Duration::from_secs(2), ..fast_limits() };
+    let (slow_peer_timeout, inbox_wait) = (Duration::from_secs(2), Duration::from_millis(500));
+    let limits = Limits { slow_peer_timeout, inbox_wait, ..fast_limits() };
     let ours = world.ours_with(None, limits).await;
     let at_ours = ours.join(topic_id, &[]).await;
     let friend = world.stock().await;

@@ -19,6 +19,7 @@ use iroh_gossip::proto::TopicId;
 use perennial_tests::{
     Child, Stock, Topic, World,
     child::{ChildCensus, Software},
+    raw::RawOptions,
     topic_id,
     wait::{eventually, must},
 };
@@ -50,6 +51,9 @@ const REST: Duration = Duration::from_secs(65);
 /// Looks at a resting node, the least of which counts: a timer's entry may be on its way.
 const LOOKS: usize = 40;
 
+/// Handshakes that fill the cache of sessions, and some.
+const SESSIONS_KEPT: usize = 160;
+
 /// The most heap one event may cost our node. A prototype reached 182 B with its caches still filling.
 const HEAP_BYTES_PER_EVENT_MAX: f64 = 128.0;
 
@@ -66,6 +70,7 @@ async fn membership_that_rotates_costs_stock_a_connection_per_event_and_ours_not
     ours.joined().await;
 
     swarm.rotate(WARM_UP_EVENTS).await;
+    fill_session_cache(&mut world, &ours.addr).await;
     settled(&mut ours).await;
     let ours_before = at_rest(&mut ours).await;
     let stock_before = stock.census().await;
@@ -103,6 +108,15 @@ async fn membership_that_rotates_costs_stock_a_connection_per_event_and_ours_not
     stock.quit().await;
     ours.quit().await;
     world.finish().await;
+}
+
+/// rustls keeps 256 sessions for clients that come back, two from each handshake: 109 KB that the rotation alone would
+/// fill only in its first 800 events (measured; from there to 2400 events a resting node grew by -14 KB).
+async fn fill_session_cache(world: &mut World, observer: &EndpointAddr) {
+    let visitor = world.raw(RawOptions::default()).await;
+    for _ in 0..SESSIONS_KEPT {
+        visitor.dial(observer.clone()).await.close();
+    }
 }
 
 /// Waits until our observer holds its neighbours' connections and nothing else.

@@ -205,6 +205,9 @@ impl State {
             self.acquaintances.on_refused(from, now);
         }
         self.contacts.on_heard(from, connection, is_goodbye, now);
+        if inbound.class == Class::Membership {
+            self.acquaintances.on_approached(&from);
+        }
         for (peer, _address) in inbound.learned {
             self.acquaintances.on_introduced(peer);
         }

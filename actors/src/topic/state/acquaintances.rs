@@ -129,6 +129,11 @@ impl Acquaintances {
         }
     }
 
+    /// A remote takes the first step itself. What we say next answers it, and must not be held back.
+    pub(super) fn on_approached(&mut self, peer: &EndpointId) {
+        self.refusals.remove(peer);
+    }
+
     pub(super) fn has_refused(&self, peer: &EndpointId) -> bool {
         self.refusals.contains_key(peer)
     }

@@ -203,6 +203,16 @@ fn a_neighbour_that_joins_again_and_again_is_answered_once() {
 }
 
 #[test]
+fn a_refusal_silences_our_requests_and_not_our_answers() {
+    let now = Instant::now();
+    let mut state = state(1, now);
+    state.on_message(key(2), 1, inbound(&wire::disconnect(true), key(1)), now);
+    let effects = state.on_message(key(2), 1, inbound(&wire::neighbor_request(), key(1)), now);
+    let answers = |effect: &Effect| matches!(effect, Effect::Send { to, .. } if *to == key(2));
+    assert!(effects.iter().any(answers), "or it would never know that we are neighbours: {effects:?}");
+}
+
+#[test]
 fn a_stranger_cannot_make_us_dial_or_push() {
     let now = Instant::now();
     let mut state = state(1, now);
