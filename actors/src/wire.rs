@@ -242,6 +242,12 @@ pub(crate) fn neighbor_request() -> ProtoMessage {
     postcard::from_bytes(&[0, 4, 1, 0]).expect("a Neighbor of low priority is well-formed")
 }
 
+/// Whether this is a Neighbor, request or answer, without data.
+pub(crate) fn is_neighbor(message: &ProtoMessage) -> bool {
+    let mut body = [0; 4];
+    matches!(message, ProtoMessage::Swarm(_)) && matches!(postcard::to_slice(message, &mut body), Ok([0, 4, 0 | 1, 0]))
+}
+
 /// The last message to a neighbour on a topic; `alive` keeps us in its passive view.
 pub(crate) fn disconnect(alive: bool) -> ProtoMessage {
     postcard::from_bytes(&[0, 5, alive.into(), 0]).expect("a Disconnect is well-formed")

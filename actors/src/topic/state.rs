@@ -43,6 +43,9 @@ const TIMERS_PER_TURN: usize = 256;
 /// trips of a slow path.
 const STREAM_END_GRACE: Duration = Duration::from_secs(1);
 
+/// A Neighbor of ours that has not been answered for this long will not be: it was an answer itself, or is lost.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+
 /// A neighbour's Join is answered again over the same connection only after this long: each one starts a walk through
 /// the mesh, and a remote could make us flood our other neighbours.
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
@@ -85,6 +88,10 @@ pub(crate) struct State {
     announced_since_sweep: usize,
     neighbors: BTreeSet<EndpointId>,
     contacts: Contacts,
+    /// When we last said Neighbor to whom, until it says it to us. The protocol takes each of these for a request under way:
+    /// it does not fill a view whose places such requests seem to have taken, and does not answer a remote that has one.
+    /// But an answer is not answered, so those it would wait for to the end of the neighbourhood.
+    unanswered: BTreeMap<EndpointId, Instant>,
     announced: Recent,
     published: Recent,
     acquaintances: Acquaintances,
@@ -111,6 +118,7 @@ impl State {
             announced_since_sweep: 0,
             neighbors: BTreeSet::new(),
             contacts: Contacts::default(),
+            unanswered: BTreeMap::new(),
             announced: Recent::new(&mut rng, limits.announced_max * 4, Duration::from_secs(5), now),
             published: Recent::new(&mut rng, 8192, id_retention, now),
             acquaintances: Acquaintances::new(&limits, now),
@@ -207,6 +215,9 @@ impl State {
         self.contacts.on_heard(from, connection, is_goodbye, now);
         if inbound.class == Class::Membership {
             self.acquaintances.on_approached(&from);
+        }
+        if is_goodbye || wire::is_neighbor(&inbound.message) {
+            self.unanswered.remove(&from);
         }
         for (peer, _address) in inbound.learned {
             self.acquaintances.on_introduced(peer);
@@ -320,7 +331,24 @@ impl State {
             // A no-op for the membership; Plumtree drops what has no announcer left.
             effects.extend(self.feed(InEvent::PeerDisconnected(self.me), DownReason::Evicted, now));
         }
+        self.expect_no_more_answers(now, effects);
         self.look_for_neighbors(now, effects);
+    }
+
+    /// Tells the protocol that the requests it believes to be under way are not. For a neighbour its own Neighbor does it,
+    /// which changes nothing else; for anybody else a Disconnect.
+    fn expect_no_more_answers(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let is_over = |said_at: &Instant| now.duration_since(*said_at) >= ANSWER_WAIT;
+        let over: Vec<_> =
+            self.unanswered.iter().filter(|(_, said_at)| is_over(said_at)).map(|(peer, _)| *peer).collect();
+        for peer in over {
+            self.unanswered.remove(&peer);
+            let heard = match self.neighbors.contains(&peer) {
+                true => wire::neighbor_request(),
+                false => wire::disconnect(true),
+            };
+            effects.extend(self.feed(InEvent::RecvMessage(peer, heard), DownReason::Evicted, now));
+        }
     }
 
     /// The watchdog: joins again while there is no neighbour or a bootstrap peer has not answered, and asks a remote it
@@ -342,6 +370,7 @@ impl State {
     /// The one place where the state hears that a remote is done with this topic.
     fn on_peer_done(&mut self, peer: EndpointId, ending: Ending, now: Instant) -> Vec<Effect> {
         self.contacts.remove(&peer);
+        self.unanswered.remove(&peer);
         let mut effects = Vec::new();
         if ending == Ending::Polite && !self.neighbors.contains(&peer) {
             // It was alive when we parted: without this the next line would also drop it from the passive view.
@@ -410,6 +439,9 @@ impl State {
                 OutEvent::SendMessage(to, message)
                     if self.acquaintances.has_refused(&to) && message == wire::neighbor_request() => {}
                 OutEvent::SendMessage(to, message) => {
+                    if wire::is_neighbor(&message) {
+                        self.unanswered.insert(to, now);
+                    }
                     self.contacts.on_sent(to, message.is_disconnect(), now);
                     effects.push(Effect::Send { to, message });
                 }

@@ -203,6 +203,25 @@ fn a_neighbour_that_joins_again_and_again_is_answered_once() {
 }
 
 #[test]
+fn a_view_is_filled_again_although_its_neighbours_came_by_themselves() {
+    let mut now = Instant::now();
+    let mut state = state(1, now);
+    for seed in 2..=6 {
+        state.on_message(key(seed), 1, inbound(&wire::join(), key(1)), now);
+    }
+    assert_eq!(entries(&state, "pending_neighbor_requests"), 5, "the protocol waits for answers to its answers");
+    pass_time(&mut state, &mut now, ANSWER_WAIT * 2);
+    assert_eq!(entries(&state, "pending_neighbor_requests"), 0);
+    assert_eq!(state.neighbors().len(), 5);
+    // One makes room and another leaves: the first is asked back at once.
+    state.on_message(key(2), 1, inbound(&wire::disconnect(true), key(1)), now);
+    let effects = state.on_gone(key(3), Gone::Lost, now);
+    let asks =
+        |effect: &Effect| matches!(effect, Effect::Send { to, message } if *to == key(2) && wire::is_neighbor(message));
+    assert!(effects.iter().any(asks), "{effects:?}");
+}
+
+#[test]
 fn a_refusal_silences_our_requests_and_not_our_answers() {
     let now = Instant::now();
     let mut state = state(1, now);
