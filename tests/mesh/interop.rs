@@ -164,7 +164,7 @@ async fn two_nodes_that_dial_each_other_at_once_end_up_neighbors() {
         two.sees(ours.id()).await;
         spread(&one, &[&two], "from one", PATIENCE).await;
         spread(&two, &[&one], "from two", PATIENCE).await;
-        // Between our own nodes the connection dialed by the smaller id stays alone.
+        // Between our own nodes one of the two stays alone: the larger id decides which.
         ours.settles_on_neighbors(PATIENCE).await;
         second.settles_on_neighbors(PATIENCE).await;
         eventually(PATIENCE, "one connection is left of two", async || {

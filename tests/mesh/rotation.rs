@@ -32,7 +32,7 @@ const WARM_UP_EVENTS: usize = 100;
 const EVENTS: usize = 150;
 
 /// Rounds of that many events at most.
-const ROUNDS_MAX: usize = 3;
+const ROUNDS_MAX: usize = 5;
 const SEED: u64 = 7;
 
 /// Between two events. Three times the rate of the recorded baseline, with as long an absence.
