@@ -21,15 +21,13 @@ use iroh_gossip::proto::TopicId;
 use n0_future::time::{Instant, interval};
 
 use crate::{
-    address_book::AddressBook,
     admission::Permit,
     census::Side,
-    counters::{Counters, Reason},
+    context::Context,
+    counters::Reason,
     lease::{Outbox, OutboxGauge},
     ledger::Kind,
-    limits::Limits,
-    routes::Routes,
-    supervisor::{Heartbeat, Nursery},
+    supervisor::Heartbeat,
 };
 
 mod receive;
@@ -67,17 +65,6 @@ impl ConnectionNumbers {
     pub(crate) fn next(&self) -> u64 {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
-}
-
-/// What every connection loop of a mesh shares.
-#[derive(Debug, Clone)]
-pub(crate) struct ConnectionContext {
-    pub(crate) me: EndpointId,
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) routes: Routes,
-    pub(crate) addresses: AddressBook,
-    pub(crate) counters: Counters,
-    pub(crate) nursery: Nursery,
 }
 
 /// How a connection ended.
@@ -143,7 +130,7 @@ pub(crate) async fn run(
     number: u64,
     outbox: Outbox,
     heartbeat: Heartbeat,
-    context: ConnectionContext,
+    context: Context,
 ) -> ConnectionEnd {
     let Established { connection, permit: _permit, side: _ } = established;
     let watch = Watch { gauge: outbox.gauge(), heartbeat, context: &context };
@@ -181,7 +168,7 @@ pub(crate) async fn run(
 struct Watch<'a> {
     gauge: OutboxGauge,
     heartbeat: Heartbeat,
-    context: &'a ConnectionContext,
+    context: &'a Context,
 }
 
 impl Watch<'_> {

@@ -18,6 +18,7 @@ mod backoff;
 pub mod census;
 pub mod config;
 mod connection;
+mod context;
 mod counters;
 mod dialer;
 pub mod error;

@@ -18,6 +18,7 @@ use crate::{
     admission::Admission,
     census::{Census, Part},
     config::MeshConfig,
+    context::Context,
     counters::Counters,
     error::{JoinError, MeshGone, SpawnError},
     handle::{Command, TopicHandle},
@@ -117,6 +118,18 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// What its loops are given.
+    pub(crate) fn context(&self) -> Context {
+        Context {
+            me: self.endpoint.id(),
+            limits: self.limits.clone(),
+            routes: self.routes.clone(),
+            addresses: self.addresses.clone(),
+            counters: self.counters.clone(),
+            nursery: self.nursery.clone(),
+        }
+    }
+
     /// Our own addresses, as the endpoint knows them now.
     pub(crate) fn my_addresses(&self) -> AddrInfo {
         AddrInfo::from(&self.endpoint.addr())

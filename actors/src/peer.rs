@@ -13,7 +13,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use crate::{
     admission::{Admission, Refusal},
     census::{CensusCollector, ConnectionCensus, PeerCensus, Side},
-    connection::{self, ConnectionContext, ConnectionEnd, ConnectionNumbers, Established},
+    connection::{self, ConnectionEnd, ConnectionNumbers, Established},
+    context::Context,
     counters::Reason,
     dialer,
     handshake::HandshakeError,
@@ -70,7 +71,7 @@ pub(crate) struct PeerShared {
     pub(crate) endpoint: Endpoint,
     pub(crate) admission: Admission,
     pub(crate) numbers: ConnectionNumbers,
-    pub(crate) connections: ConnectionContext,
+    pub(crate) connections: Context,
 }
 
 pub(crate) struct Peer;

@@ -18,14 +18,13 @@ use rand::rngs::StdRng;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::{
-    address_book::AddressBook,
-    counters::{Counters, Reason},
+    context::Context,
+    counters::Reason,
     handle::{Command, Event, Receipt},
     lease::{Lease, Outgoing, SendRefused, Urgency},
     ledger::Kind,
-    limits::Limits,
-    routes::{Delivered, Delivery, Routes, Signal, Signals},
-    supervisor::{Heartbeat, Nursery},
+    routes::{Delivered, Delivery, Signal, Signals},
+    supervisor::Heartbeat,
     wire::{self, Class, ProtoMessage, addr::AddrInfo},
 };
 
@@ -64,12 +63,7 @@ pub(crate) struct TopicInboxes {
 /// What every topic loop of a mesh shares.
 #[derive(Clone)]
 pub(crate) struct TopicContext {
-    pub(crate) me: EndpointId,
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) routes: Routes,
-    pub(crate) addresses: AddressBook,
-    pub(crate) counters: Counters,
-    pub(crate) nursery: Nursery,
+    pub(crate) common: Context,
     /// Our own addresses, as the endpoint knows them.
     pub(crate) my_addresses: Arc<dyn Fn() -> AddrInfo + Send + Sync>,
     /// Asks for a connection to a remote. Must not wait.
@@ -102,8 +96,8 @@ pub(crate) struct Topic {
 impl Topic {
     pub(crate) fn new(topic: TopicId, context: TopicContext, inboxes: Arc<TopicInboxes>, rng: StdRng) -> Self {
         let now = Instant::now();
-        let state = State::new(context.me, (*context.limits).clone(), rng, now);
-        let pending = Pending::new(context.limits.pending_frames_max, context.limits.dial_timeout * 2);
+        let state = State::new(context.common.me, (*context.common.limits).clone(), rng, now);
+        let pending = Pending::new(context.common.limits.pending_frames_max, context.common.limits.dial_timeout * 2);
         Self {
             topic,
             context,
@@ -124,7 +118,7 @@ impl Topic {
         let memory = inboxes.memory.lock().expect("no holder panics").clone();
         let effects = self.state.on_restart(memory, Instant::now());
         self.apply(effects);
-        let nursery = self.context.nursery.clone();
+        let nursery = self.context.common.nursery.clone();
         loop {
             heartbeat.beat();
             let now = Instant::now();
@@ -206,12 +200,12 @@ impl Topic {
     fn follow(&mut self, peer: EndpointId, connection: u64) {
         let follows = match self.leases.get(&peer) {
             Some(lease) if lease.connection() == connection => false,
-            Some(lease) => lease.connection() < connection || (lease.is_perennial() && self.context.me < peer),
+            Some(lease) => lease.connection() < connection || (lease.is_perennial() && self.context.common.me < peer),
             None => true,
         };
         if follows
             && self.state.is_open(&peer)
-            && let Some(lease) = self.context.routes.lease_on(&peer, connection)
+            && let Some(lease) = self.context.common.routes.lease_on(&peer, connection)
         {
             self.leases.insert(peer, lease);
         }
@@ -271,7 +265,7 @@ impl Topic {
             return;
         }
         self.state.on_reachable(peer);
-        match self.context.routes.lease(&peer) {
+        match self.context.common.routes.lease(&peer) {
             Some(lease) => {
                 let now = Instant::now();
                 if pending.is_none() {
@@ -305,19 +299,17 @@ impl Topic {
                 Effect::Release(peer) => self.release(peer),
                 // Nobody listening is fine: a publisher need not.
                 Effect::Emit(event) => drop(self.inboxes.events.send(event)),
-                Effect::Count(reason, count) => self.context.counters.add(reason, count),
+                Effect::Count(reason, count) => self.context.common.counters.add(reason, count),
             }
         }
     }
 
-    fn greet(&mut self, lease: &Lease, now: Instant) {
-        if let Some(frame) = self.encode(wire::farewell(), Class::Membership) {
-            let _unheard = lease.send(self.outgoing(frame, false), Urgency::Payload, now);
-        }
+    fn greet(&self, lease: &Lease, now: Instant) {
+        let _unheard = lease.send(self.outgoing(wire::farewell_frame(), false), Urgency::Payload, now);
     }
 
     fn send(&mut self, to: EndpointId, message: ProtoMessage) {
-        if self.pending.is_waiting(&to) && self.context.routes.lease(&to).is_some() {
+        if self.pending.is_waiting(&to) && self.context.common.routes.lease(&to).is_some() {
             // What has been waiting goes first.
             self.on_reachable(to);
         }
@@ -345,13 +337,13 @@ impl Topic {
             // Only membership is worth a dial: a stale announcement would open connections to whoever has left.
             Class::Membership => self.wait_for(to, [frame].into()),
             Class::Payload | Class::Announce | Class::Disconnect => {
-                self.context.counters.count(Reason::NotConnected);
+                self.context.common.counters.count(Reason::NotConnected);
             }
         }
     }
 
     fn on_full(&mut self, to: EndpointId, class: Class, now: Instant) {
-        self.context.counters.count(Reason::OutboxFull);
+        self.context.common.counters.count(Reason::OutboxFull);
         if class == Class::Payload {
             self.payloads_dropped += 1;
             let full_for = self.leases.get(&to).and_then(|lease| lease.full_for(now));
@@ -368,14 +360,14 @@ impl Topic {
         {
             return Some(lease.clone());
         }
-        let lease = self.context.routes.lease(&peer)?;
+        let lease = self.context.common.routes.lease(&peer)?;
         self.leases.insert(peer, lease.clone());
         Some(lease)
     }
 
     fn wait_for(&mut self, peer: EndpointId, frames: VecDeque<Bytes>) {
         if !self.pending.push(peer, frames, Instant::now()) {
-            self.context.counters.count(Reason::DialRefused);
+            self.context.common.counters.count(Reason::DialRefused);
             // Heard like any other attempt that was not made.
             return self.inboxes.signals.post(peer, Signal::Gone(Gone::NotDialed));
         }
@@ -396,12 +388,9 @@ impl Topic {
     /// before the close and can dial again; our own know from the close alone.
     fn farewell(&mut self, peer: EndpointId) {
         let Some(lease) = self.leases.get(&peer) else { return };
-        if !lease.is_perennial()
-            && let Some(frame) = self.encode(wire::farewell(), Class::Membership)
-        {
-            let lease = &self.leases[&peer];
+        if !lease.is_perennial() {
             // Full or closed: then there is nobody to be polite to.
-            let _unheard = lease.send(self.outgoing(frame, true), Urgency::Payload, Instant::now());
+            let _unheard = lease.send(self.outgoing(wire::farewell_frame(), true), Urgency::Payload, Instant::now());
         }
         self.release(peer);
     }
@@ -424,7 +413,7 @@ impl Topic {
         let encoded = match class {
             Class::Membership => {
                 let mine = (self.context.my_addresses)();
-                wire::dress::encode_dressed(&message, &mine, |peer| self.context.addresses.get(peer))
+                wire::dress::encode_dressed(&message, &mine, |peer| self.context.common.addresses.get(peer))
             }
             Class::Payload | Class::Announce | Class::Disconnect => wire::encode(&message),
         };
@@ -437,7 +426,7 @@ impl Topic {
             }
             Err(error) => {
                 tracing::warn!(topic = %self.topic, %error, "message not sent");
-                self.context.counters.count(Reason::OutgoingTooLarge);
+                self.context.common.counters.count(Reason::OutgoingTooLarge);
                 None
             }
         }

@@ -93,7 +93,7 @@ impl Actor for Topics {
         _myself: ActorRef<TopicsMsg>,
         (context, rng): (TopicContext, StdRng),
     ) -> Result<TopicsState, ActorProcessingErr> {
-        let entry = context.nursery.ledger.enter(Kind::Supervisor);
+        let entry = context.common.nursery.ledger.enter(Kind::Supervisor);
         Ok(TopicsState { _entry: entry, context, rows: HashMap::new(), rng, draining: None, is_draining: false })
     }
 
@@ -126,7 +126,7 @@ impl Actor for Topics {
 
 impl TopicsState {
     fn on_join(&mut self, myself: &ActorRef<TopicsMsg>, request: JoinRequest) {
-        let limit = self.context.limits.topics_max;
+        let limit = self.context.common.limits.topics_max;
         let joined = self.rows.len();
         if self.is_draining {
             return refuse(request, JoinError::ShuttingDown);
@@ -142,7 +142,7 @@ impl TopicsState {
     }
 
     fn start(&mut self, myself: &ActorRef<TopicsMsg>, request: JoinRequest) {
-        let limits = &self.context.limits;
+        let limits = &self.context.common.limits;
         let topic = request.topic;
         let (frames_in, frames) = mpsc::channel(limits.topic_frames_max);
         let (commands_in, commands) = mpsc::channel(limits.topic_commands_max);
@@ -157,7 +157,10 @@ impl TopicsState {
         });
         let restarts = Restarts::new(limits.restarts_max, limits.restart_period);
         let weak_frames = frames_in.downgrade();
-        self.context.routes.open_topic(topic, TopicRoute { frames: frames_in, signals: inboxes.signals.clone() });
+        self.context
+            .common
+            .routes
+            .open_topic(topic, TopicRoute { frames: frames_in, signals: inboxes.signals.clone() });
         let leave = CancellationToken::new();
         let weak_commands = commands_in.downgrade();
         let (child, pulse) = self.spawn(myself, topic, &inboxes, &leave);
@@ -187,9 +190,10 @@ impl TopicsState {
         let heartbeat = Heartbeat::default();
         let one = Topic::new(topic, self.context.clone(), inboxes.clone(), StdRng::from_rng(&mut self.rng));
         let owner = myself.clone();
-        let child = self.context.nursery.spawn(Kind::Topic, one.run(heartbeat.clone(), leave.clone()), move |exit| {
-            drop(owner.cast(TopicsMsg::Ended(topic, exit)))
-        });
+        let child =
+            self.context.common.nursery.spawn(Kind::Topic, one.run(heartbeat.clone(), leave.clone()), move |exit| {
+                drop(owner.cast(TopicsMsg::Ended(topic, exit)))
+            });
         (child, Pulse::new(heartbeat, Instant::now()))
     }
 
@@ -208,7 +212,7 @@ impl TopicsState {
     }
 
     fn on_left(&mut self, myself: &ActorRef<TopicsMsg>, topic: TopicId) {
-        self.context.routes.close_topic(&topic);
+        self.context.common.routes.close_topic(&topic);
         if let Some(row) = self.rows.remove(&topic) {
             for request in row.waiting {
                 self.on_join(myself, request);
@@ -229,7 +233,7 @@ impl TopicsState {
             }
             Verdict::GiveUp => {
                 tracing::error!(%topic, %reason, "topic crashed too often; giving it up");
-                self.context.routes.close_topic(&topic);
+                self.context.common.routes.close_topic(&topic);
                 for request in row.waiting {
                     self.on_join(myself, request);
                 }
@@ -240,7 +244,7 @@ impl TopicsState {
     fn on_tick(&mut self) {
         let now = Instant::now();
         for (topic, row) in &mut self.rows {
-            if row.pulse.is_frozen(now, self.context.limits.frozen_timeout) {
+            if row.pulse.is_frozen(now, self.context.common.limits.frozen_timeout) {
                 tracing::warn!(%topic, "topic is frozen; killing it");
                 row.child.kill();
             }

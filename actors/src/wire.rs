@@ -224,10 +224,16 @@ fn announced_size(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     if size > FRAME_MAX { Err(FrameError::TooLarge { size }) } else { Ok(Some(size)) }
 }
 
-/// What a peer that is no neighbour is told before we part: an empty ShuffleReply.
+/// What a peer that is no neighbour is told before we part, as a frame: an empty ShuffleReply.
 ///
 /// A stock peer answers it by forgetting the connection while keeping us in its passive view, so it can dial again. A
 /// Disconnect would leave residue in its maps.
+pub(crate) fn farewell_frame() -> Bytes {
+    Bytes::from_static(&[0, 0, 0, 3, 0, 3, 0])
+}
+
+/// What the other side reads in [`farewell_frame`].
+#[cfg(test)]
 pub(crate) fn farewell() -> ProtoMessage {
     postcard::from_bytes(&[0, 3, 0]).expect("an empty ShuffleReply is well-formed")
 }
@@ -270,6 +276,7 @@ mod tests {
 
     #[test]
     fn the_farewell_and_the_disconnects_are_the_documented_bytes() {
+        assert_eq!(encode(&farewell()), Ok(farewell_frame()));
         assert_eq!(encode(&farewell()).unwrap()[..], [0, 0, 0, 3, 0, 3, 0]);
         assert_eq!(encode(&disconnect(false)).unwrap()[..], [0, 0, 0, 4, 0, 5, 0, 0]);
         assert_eq!(encode(&disconnect(true)).unwrap()[..], [0, 0, 0, 4, 0, 5, 1, 0]);

@@ -24,8 +24,9 @@ use tokio::{
     time::timeout_at,
 };
 
-use super::{ConnectionContext, ConnectionEnd, UnknownTopics};
+use super::{ConnectionEnd, UnknownTopics};
 use crate::{
+    context::Context,
     counters::Reason,
     routes::{Delivered, Delivery, Routes},
     wire::{
@@ -49,7 +50,7 @@ pub(super) struct ReceiveHalf<'a> {
     peer: EndpointId,
     perennial: bool,
     number: u64,
-    context: &'a ConnectionContext,
+    context: &'a Context,
     unknown_topics: &'a UnknownTopics,
     topics: Mutex<HashMap<TopicId, TopicStreams>>,
     /// Streams, numbered as they were accepted, that have not named their topic.
@@ -104,7 +105,7 @@ impl<'a> ReceiveHalf<'a> {
     pub(super) fn new(
         connection: &'a Connection,
         number: u64,
-        context: &'a ConnectionContext,
+        context: &'a Context,
         unknown_topics: &'a UnknownTopics,
     ) -> Self {
         Self {
@@ -152,13 +153,12 @@ impl<'a> ReceiveHalf<'a> {
         // Older streams name their topics first, or a stream that only lost a packet would be overtaken by its
         // successor.
         let _in_time = timeout(PREDECESSOR_WAIT, self.older_are_named(accepted)).await;
-        let turn = header.as_ref().ok().map(|topic| (*topic, self.open(*topic)));
+        let opened = header.map(|topic| (topic, self.open(topic)));
         self.nameless.lock().expect("no holder panics").remove(&accepted);
         self.named.notify_waiters();
-        let (topic, turn) = match (header, turn) {
-            (Ok(_), Some(opened)) => opened,
-            (Err(end), _) => return end,
-            (Ok(_), None) => unreachable!("a named stream was opened"),
+        let (topic, turn) = match opened {
+            Ok(opened) => opened,
+            Err(end) => return end,
         };
         let predecessor = timeout(PREDECESSOR_WAIT, turn.lock()).await;
         let end = self.read_topic(topic, &mut stream, &mut reader).await;

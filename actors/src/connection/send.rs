@@ -133,8 +133,7 @@ impl<'a> SendHalf<'a> {
     }
 
     async fn say_farewells(&mut self) -> Result<(), ConnectionEnd> {
-        let frame = wire::encode(&wire::farewell()).expect("a farewell fits a frame");
-        let said = |topic| Outgoing::Frame { topic, frame: frame.clone(), last: true };
+        let said = |topic| Outgoing::Frame { topic, frame: wire::farewell_frame(), last: true };
         let farewells = self.unknown_topics.take().into_iter().map(said).collect();
         self.write(farewells).await
     }

@@ -22,7 +22,7 @@ use tokio::{
 use super::{Ended, Parts};
 use crate::{
     acceptor::{Acceptor, AcceptorEnd},
-    connection::{ConnectionContext, ConnectionNumbers},
+    connection::ConnectionNumbers,
     error::MeshGone,
     ledger::{Entry, Kind, Owned},
     peer::PeerShared,
@@ -208,14 +208,7 @@ impl RootState {
             endpoint: parts.endpoint.clone(),
             admission: parts.admission.clone(),
             numbers: self.numbers.clone(),
-            connections: ConnectionContext {
-                me: parts.endpoint.id(),
-                limits: parts.limits.clone(),
-                routes: parts.routes.clone(),
-                addresses: parts.addresses.clone(),
-                counters: parts.counters.clone(),
-                nursery: parts.nursery.clone(),
-            },
+            connections: parts.context(),
         };
         let (peers, _task) = Actor::spawn_linked(None, Peers, shared, myself.get_cell()).await?;
         *self.branches.shared.peers.write().expect("no holder panics") = Some(peers);
@@ -226,12 +219,7 @@ impl RootState {
         let parts = self.parts.clone();
         let (branches, routes) = (self.branches.clone(), parts.routes.clone());
         let context = TopicContext {
-            me: parts.endpoint.id(),
-            limits: parts.limits.clone(),
-            routes: parts.routes.clone(),
-            addresses: parts.addresses.clone(),
-            counters: parts.counters.clone(),
-            nursery: parts.nursery.clone(),
+            common: parts.context(),
             my_addresses: Arc::new(move || parts.my_addresses()),
             want: Arc::new(move |peer| {
                 if branches.tell_peers(PeersMsg::Want(peer)).is_err() {
