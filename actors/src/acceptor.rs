@@ -13,7 +13,7 @@ use n0_future::time::interval;
 use tokio::task::JoinSet;
 
 use crate::{
-    admission::{Admission, Permit, Refusal},
+    admission::{Door, Permit, Refusal},
     census::Side,
     connection::Established,
     counters::{Counters, Reason},
@@ -28,7 +28,7 @@ pub(crate) type Deliver = Arc<dyn Fn(Established) + Send + Sync>;
 
 pub(crate) struct Acceptor {
     pub(crate) endpoint: Endpoint,
-    pub(crate) admission: Admission,
+    pub(crate) door: Door,
     pub(crate) limits: Arc<Limits>,
     pub(crate) counters: Counters,
     pub(crate) nursery: Nursery,
@@ -77,7 +77,7 @@ impl Acceptor {
     }
 
     fn on_incoming(&self, incoming: Incoming, handshakes: &mut Handshakes) {
-        match self.admission.admit_incoming() {
+        match self.door.admit_incoming() {
             Ok(permit) => {
                 self.shake_hands(incoming, permit, handshakes);
                 handshakes.note();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The books of one mesh. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Admission {
+pub(crate) struct Door {
     books: Arc<Mutex<Books>>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Occupancy {
     pub(crate) cap: usize,
 }
 
-impl Admission {
+impl Door {
     pub(crate) fn new(connections_max: usize, handshakes_max: usize, dials_max: usize) -> Self {
         let books = Books {
             connections_max,
@@ -95,7 +95,7 @@ impl Admission {
         }
         *books.count(stage) += 1;
         books.high_water = books.high_water.max(books.in_use());
-        Ok(Permit { admission: self.clone(), stage })
+        Ok(Permit { door: self.clone(), stage })
     }
 
     /// The books stay consistent at every point where a holder could panic, so a poisoned lock is still good.
@@ -128,14 +128,14 @@ enum Stage {
 /// One connection slot, from the first packet to the end of the connection. Dropping it is the only way to free it.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    admission: Admission,
+    door: Door,
     stage: Stage,
 }
 
 impl Permit {
     /// The handshake has finished: the slot is no longer half-open.
     pub(crate) fn establish(&mut self) {
-        let mut books = self.admission.lock();
+        let mut books = self.door.lock();
         *books.count(self.stage) -= 1;
         self.stage = Stage::Established;
         *books.count(self.stage) += 1;
@@ -144,7 +144,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *self.admission.lock().count(self.stage) -= 1;
+        *self.door.lock().count(self.stage) -= 1;
     }
 }
 
@@ -156,18 +156,18 @@ mod tests {
 
     #[test]
     fn a_half_open_attempt_frees_its_place_for_the_next_when_it_establishes_or_ends() {
-        let admission = Admission::new(3, 1, 1);
-        let mut first = admission.admit_incoming().expect("empty books");
-        assert_eq!(admission.admit_incoming().unwrap_err(), Refusal::HalfOpen);
+        let door = Door::new(3, 1, 1);
+        let mut first = door.admit_incoming().expect("empty books");
+        assert_eq!(door.admit_incoming().unwrap_err(), Refusal::HalfOpen);
         first.establish();
-        let second = admission.admit_incoming().expect("the first is established");
-        let third = admission.admit_dial().expect("dials have their own limit");
+        let second = door.admit_incoming().expect("the first is established");
+        let third = door.admit_dial().expect("dials have their own limit");
         drop(second);
-        let _fourth = admission.admit_incoming().expect("the second gave up");
-        assert_eq!(admission.admit_incoming().unwrap_err(), Refusal::AtCap);
-        assert_eq!(admission.occupancy(), Occupancy { in_use: 3, half_open: 2, high_water: 3, cap: 3 });
+        let _fourth = door.admit_incoming().expect("the second gave up");
+        assert_eq!(door.admit_incoming().unwrap_err(), Refusal::AtCap);
+        assert_eq!(door.occupancy(), Occupancy { in_use: 3, half_open: 2, high_water: 3, cap: 3 });
         drop((first, third));
-        assert_eq!(admission.occupancy().in_use, 1);
+        assert_eq!(door.occupancy().in_use, 1);
     }
 
     #[derive(Debug, Clone)]
@@ -194,15 +194,15 @@ mod tests {
         /// Budgets are never exceeded by an admission, and every permit comes back.
         #[test]
         fn the_books_always_equal_the_permits_held(steps in steps()) {
-            let admission = Admission::new(8, 3, 2);
+            let door = Door::new(8, 3, 2);
             let mut held: Vec<Permit> = Vec::new();
             for step in steps {
-                let before = admission.occupancy();
+                let before = door.occupancy();
                 match step {
                     Step::Incoming | Step::Dial => {
                         let outcome = match step {
-                            Step::Incoming => admission.admit_incoming(),
-                            _ => admission.admit_dial(),
+                            Step::Incoming => door.admit_incoming(),
+                            _ => door.admit_dial(),
                         };
                         if let Ok(permit) = outcome {
                             prop_assert!(before.in_use < before.cap);
@@ -221,9 +221,9 @@ mod tests {
                         held.swap_remove(index);
                     }
                     Step::Finish(_) => {}
-                    Step::SetMax(max) => admission.set_connections_max(max),
+                    Step::SetMax(max) => door.set_connections_max(max),
                 }
-                let now = admission.occupancy();
+                let now = door.occupancy();
                 prop_assert_eq!(now.in_use, held.len());
                 prop_assert_eq!(
                     now.half_open,
@@ -232,7 +232,7 @@ mod tests {
                 prop_assert!(now.high_water >= now.in_use);
             }
             held.clear();
-            prop_assert_eq!(admission.occupancy().in_use, 0);
+            prop_assert_eq!(door.occupancy().in_use, 0);
         }
     }
 }

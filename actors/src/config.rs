@@ -1,10 +1,13 @@
 //! What a mesh is started with. Filled by [`crate::MeshBuilder`], read by `mesh.rs`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use iroh::{RelayMode, SecretKey};
+use iroh::{EndpointId, RelayMode, SecretKey};
 
-use crate::limits::Limits;
+use crate::{
+    access::{Access, Admission, AdmitAll},
+    limits::Limits,
+};
 
 /// The settings of one mesh.
 #[derive(Debug, Clone)]
@@ -17,6 +20,12 @@ pub struct MeshConfig {
     pub relay: RelayMode,
     /// Whether to ask the router for a port (UPnP, PCP, NAT-PMP). Off unless asked for.
     pub port_mapping: bool,
+    /// Who may connect at all.
+    pub access: Access,
+    /// Remotes with slots of their own.
+    pub known: Vec<EndpointId>,
+    /// What the embedder says of remotes.
+    pub admission: Arc<dyn Admission>,
     /// Every bound and timeout.
     pub limits: Limits,
 }
@@ -28,6 +37,9 @@ impl Default for MeshConfig {
             listen: Vec::new(),
             relay: RelayMode::Disabled,
             port_mapping: false,
+            access: Access::default(),
+            known: Vec::new(),
+            admission: Arc::new(AdmitAll),
             limits: Limits::default(),
         }
     }

@@ -8,25 +8,26 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use iroh::{
-    EndpointId,
-    endpoint::{Connection, VarInt},
-};
+use iroh::{EndpointId, endpoint::Connection};
 use iroh_gossip::proto::TopicId;
 use n0_future::time::{Instant, interval};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::Permit,
     census::Side,
+    close::{Close, CloseCode},
     context::Context,
     counters::Reason,
     lease::{Outbox, OutboxGauge},
     ledger::Kind,
+    routes::Gone,
     supervisor::Heartbeat,
 };
 
@@ -72,10 +73,14 @@ impl ConnectionNumbers {
 pub(crate) enum ConnectionEnd {
     /// The last lease was dropped; everything queued was written and acknowledged, or its time was up.
     Retired,
+    /// Its supervisor said so.
+    Ordered(Close),
     /// The remote did not read what was sent to it.
     SlowPeer,
-    /// The remote retired the connection in order.
-    RemoteRetired,
+    /// The remote said nothing in time after the handshake.
+    HelloTimeout,
+    /// The remote closed with a code of ours.
+    RemoteClosed(Close),
     /// The remote closed for another reason, or the connection was lost.
     Lost(String),
     /// What the remote sent cost it the connection.
@@ -84,22 +89,70 @@ pub(crate) enum ConnectionEnd {
     Injected,
 }
 
-/// The close of a connection that nobody needs any more.
-const RETIRED: (VarInt, &[u8]) = (VarInt::from_u32(0), b"retired");
-
-/// Application close codes. Stock ignores them; our own nodes log them.
 impl ConnectionEnd {
-    fn close_code(&self) -> (VarInt, &'static [u8]) {
+    /// What the remote is told. Where the other side has closed already, nobody hears it.
+    fn close(&self, context: &Context, superseded: bool) -> Close {
         match self {
-            ConnectionEnd::Retired => RETIRED,
-            ConnectionEnd::SlowPeer => (VarInt::from_u32(2), b"slow peer"),
-            // Closed by the other side already; the code is for one that only lost a stream.
-            ConnectionEnd::RemoteRetired | ConnectionEnd::Lost(_) => (VarInt::from_u32(3), b"stream lost"),
-            ConnectionEnd::Broken(_) => (VarInt::from_u32(5), b"protocol error"),
-            ConnectionEnd::Injected => (VarInt::from_u32(4), b"internal error"),
+            ConnectionEnd::Retired if context.is_draining() => Close::new(CloseCode::Draining),
+            ConnectionEnd::Retired if superseded => Close::new(CloseCode::Superseded),
+            ConnectionEnd::Retired => Close::new(CloseCode::Retired),
+            ConnectionEnd::Ordered(close) | ConnectionEnd::RemoteClosed(close) => *close,
+            ConnectionEnd::SlowPeer => Close::new(CloseCode::SlowPeer),
+            ConnectionEnd::HelloTimeout => Close::new(CloseCode::HelloTimeout),
+            ConnectionEnd::Broken(Reason::FrameTooLarge) => Close::new(CloseCode::FrameTooLarge),
+            ConnectionEnd::Broken(_) => Close::new(CloseCode::ProtocolViolation),
+            ConnectionEnd::Lost(_) | ConnectionEnd::Injected => Close::new(CloseCode::Internal),
+        }
+    }
+
+    /// What the topics hear.
+    pub(crate) fn gone(&self) -> Gone {
+        match self {
+            ConnectionEnd::Retired => Gone::Retired,
+            ConnectionEnd::RemoteClosed(close) if close.code.is_orderly() => Gone::Retired,
+            ConnectionEnd::RemoteClosed(_)
+            | ConnectionEnd::Ordered(_)
+            | ConnectionEnd::SlowPeer
+            | ConnectionEnd::HelloTimeout
+            | ConnectionEnd::Lost(_)
+            | ConnectionEnd::Broken(_)
+            | ConnectionEnd::Injected => Gone::Lost,
+        }
+    }
+
+    fn reason(&self) -> Option<Reason> {
+        match self {
+            ConnectionEnd::SlowPeer => Some(Reason::ClosedSlowPeer),
+            ConnectionEnd::HelloTimeout => Some(Reason::ClosedHelloTimeout),
+            ConnectionEnd::Broken(_) => Some(Reason::ClosedProtocol),
+            ConnectionEnd::Retired
+            | ConnectionEnd::Ordered(_)
+            | ConnectionEnd::RemoteClosed(_)
+            | ConnectionEnd::Lost(_)
+            | ConnectionEnd::Injected => None,
         }
     }
 }
+
+/// A connection that is over: how, and what it carried, in UDP payload bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Closed {
+    pub(crate) end: ConnectionEnd,
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
+}
+
+/// A supervisor's word that a connection is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) close: Close,
+    /// Whether a stock remote is told in its own words first, so that it can dial us again. Costs up to
+    /// [`send::PARTING_MAX`].
+    pub(crate) is_polite: bool,
+}
+
+/// The supervisor's end of the line on which at most one order is given. Dropping it is none.
+pub(crate) type Orders = oneshot::Sender<Order>;
 
 /// Topics a stock remote speaks of and this node has not joined. They are owed a farewell when the connection retires:
 /// a stock node that is closed on without a word sends into the dead connection for ever (`net.rs`, 0.101.0).
@@ -129,39 +182,56 @@ pub(crate) async fn run(
     established: Established,
     number: u64,
     outbox: Outbox,
+    orders: oneshot::Receiver<Order>,
     heartbeat: Heartbeat,
     context: Context,
-) -> ConnectionEnd {
-    let Established { connection, permit: _permit, side: _ } = established;
+) -> Closed {
+    let Established { connection, permit: _permit, side } = established;
     let watch = Watch { gauge: outbox.gauge(), heartbeat, context: &context };
-    let overflowed = outbox.overflowed();
+    let (overflowed, gauge) = (outbox.overflowed(), outbox.gauge());
     let unknown_topics = UnknownTopics::default();
-    let send = SendHalf::new(&connection, outbox, &context.limits, &unknown_topics).run();
-    let receive = ReceiveHalf::new(&connection, number, &context, &unknown_topics).run();
+    let ordered = OnceLock::new();
+    let parting = CancellationToken::new();
+    let obey = async {
+        match orders.await {
+            Ok(order) if order.is_polite && connection.alpn() != crate::wire::ALPN_PERENNIAL => {
+                ordered.get_or_init(|| order.close);
+                parting.cancel();
+            }
+            Ok(order) => return order.close,
+            Err(_no_order_any_more) => {}
+        }
+        std::future::pending().await
+    };
+    let send = SendHalf::new(&connection, outbox, &context.limits, &unknown_topics).run(&parting);
+    let receive = ReceiveHalf::new(&connection, number, side, &context, &unknown_topics).run();
     tokio::pin!(send, receive);
-    let (end, still_receiving) = tokio::select! {
+    let (mut end, still_receiving) = tokio::select! {
         // Verdicts before work: a connection that is to end must not be kept alive by traffic.
         biased;
+        close = obey => (ConnectionEnd::Ordered(close), false),
         _ = overflowed.cancelled() => (ConnectionEnd::SlowPeer, false),
         end = watch.run() => (end, false),
         end = &mut send => (end, true),
         end = &mut receive => (end, false),
     };
-    match &end {
-        ConnectionEnd::SlowPeer => context.counters.count(Reason::ClosedSlowPeer),
-        ConnectionEnd::Broken(reason) => {
-            context.counters.count(*reason);
-            context.counters.count(Reason::ClosedProtocol);
-        }
-        ConnectionEnd::Retired | ConnectionEnd::RemoteRetired | ConnectionEnd::Lost(_) | ConnectionEnd::Injected => {}
+    if let Some(close) = ordered.get() {
+        end = ConnectionEnd::Ordered(*close);
     }
-    let (code, reason) = end.close_code();
-    connection.close(code, reason);
+    if let Some(reason) = end.reason() {
+        context.counters.count(reason);
+    }
+    if let ConnectionEnd::Broken(reason) = &end {
+        context.counters.count(*reason);
+    }
+    let close = end.close(&context, gauge.is_superseded());
+    connection.close(close.code.number().into(), close.reason().as_bytes());
     if still_receiving {
         // What the remote sent before it saw the close is already here; hand it on.
         receive.await;
     }
-    end
+    let stats = connection.stats();
+    Closed { end, bytes_sent: stats.udp_tx.bytes, bytes_received: stats.udp_rx.bytes }
 }
 
 /// The third party of the loop: beats its heart and judges its outbox.

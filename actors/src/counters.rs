@@ -31,6 +31,30 @@ reasons! {
     RefusedAtCap => "refused-at-cap",
     /// An incoming connection while too many handshakes were under way.
     RefusedHandshakes => "refused-handshakes",
+    /// An incoming connection at the ceiling for incoming ones.
+    RefusedAtInboundCap => "refused-at-inbound-cap",
+    /// An incoming connection at its listener's or relay's cap.
+    RefusedAtListenerCap => "refused-at-listener-cap",
+    /// An incoming connection at the cap of its address prefix.
+    RefusedAtPrefixCap => "refused-at-prefix-cap",
+    /// An incoming connection beyond the rate of all, or of its address prefix.
+    RefusedAtRate => "refused-at-rate",
+    /// An incoming connection dropped by chance while flooded.
+    RefusedInFlood => "refused-in-flood",
+    /// An incoming connection of an unknown remote while memory or descriptors ran low.
+    RefusedUnderPressure => "refused-under-pressure",
+    /// A source was asked to prove its address.
+    AskedToRetry => "asked-to-retry",
+    /// An attempt that waited for a slot and got none in time.
+    WaitedInVain => "waited-in-vain",
+    /// A remote on the denied list, or one that the embedder does not deal with.
+    Denied => "denied",
+    /// A Join that the embedder did not approve of, or that found too many others waiting for its word.
+    JoinNotApproved => "join-not-approved",
+    /// A connection closed to make room for a known remote, or because memory or descriptors ran low.
+    Evicted => "evicted",
+    /// An accepted connection on which nothing was said in time.
+    ClosedHelloTimeout => "closed-hello-timeout",
     /// A connection over the cap of one remote.
     ClosedPerPeer => "closed-per-peer",
     /// An incoming handshake that missed its deadline.
@@ -39,6 +63,8 @@ reasons! {
     HandshakeFailed => "handshake-failed",
     /// An outgoing attempt that failed or missed its deadline.
     DialFailed => "dial-failed",
+    /// An outgoing attempt that was not made, because its remote's pause is not over.
+    DialTooEarly => "dial-too-early",
     /// An outgoing attempt that was not made, because the node was at its cap or had too many under way.
     DialRefused => "dial-refused",
     /// An accepted connection that no topic claimed in time.

@@ -246,6 +246,11 @@ impl OutboxGauge {
         let full_since = *self.state.full_since.lock().expect("no holder panics");
         full_since.is_some_and(|since| now.duration_since(since) >= timeout)
     }
+
+    /// Whether another connection to the same remote is used.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.state.superseded.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]

@@ -12,10 +12,12 @@
 //! Files marked `[pure]` touch no clock, no network and no global randomness.
 
 mod acceptor;
+pub mod access;
 mod address_book;
 mod admission;
 mod backoff;
 pub mod census;
+pub mod close;
 pub mod config;
 mod connection;
 mod context;
@@ -40,7 +42,9 @@ mod topic;
 mod topics;
 mod wire;
 
+pub use access::{Access, Admission, AdmitAll, Standing};
 pub use census::Census;
+pub use close::{Close, CloseCode};
 pub use counters::{Counts, Reason};
 pub use error::{JoinError, MeshGone, PublishError, SpawnError};
 pub use handle::{DownReason, Event, Events, Message, Publisher, Receipt, TopicHandle};

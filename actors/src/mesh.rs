@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -14,8 +14,9 @@ use ractor::Actor;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
+    access::{Access, Admission, Lists},
     address_book::AddressBook,
-    admission::Admission,
+    admission::Door,
     census::{Census, Part},
     config::MeshConfig,
     context::Context,
@@ -70,6 +71,25 @@ impl MeshBuilder {
         self
     }
 
+    /// Adds a remote that this node knows: it has slots of its own, and displaces an unknown one when there are none. At
+    /// most [`crate::access::LIST_MAX`] count.
+    pub fn known(mut self, remote: EndpointId) -> Self {
+        self.config.known.push(remote);
+        self
+    }
+
+    /// Who may connect at all. Everyone by default.
+    pub fn access(mut self, access: Access) -> Self {
+        self.config.access = access;
+        self
+    }
+
+    /// The embedder's word on remotes that are on no list, and on who may join a topic.
+    pub fn admission(mut self, admission: Arc<dyn Admission>) -> Self {
+        self.config.admission = admission;
+        self
+    }
+
     /// Every bound and timeout.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -82,8 +102,10 @@ impl MeshBuilder {
     ///
     /// [`SpawnError`]: contradicting limits, an address that cannot be listened on, or a supervisor that did not start.
     pub async fn spawn(self) -> Result<Mesh, SpawnError> {
-        let MeshConfig { secret_key, listen, relay, port_mapping, limits } = self.config;
+        let MeshConfig { secret_key, listen, relay, port_mapping, limits, access, admission, known } = self.config;
         limits.validate()?;
+        let lists = Lists::new(access, admission);
+        known.into_iter().for_each(|peer| lists.meet(peer));
         let limits = Arc::new(limits);
         let listen = match listen.is_empty() {
             true => vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
@@ -94,12 +116,14 @@ impl MeshBuilder {
         let endpoint = transport::bind(key, &listen, relay, port_mapping, &limits, addresses.clone()).await?;
         let parts = Parts {
             nursery: Nursery::default(),
-            admission: Admission::new(limits.connections_max, limits.handshakes_max, limits.dials_max),
+            door: Door::new(limits.connections_max, limits.handshakes_max, limits.dials_max),
             routes: Routes::default(),
             counters: Counters::default(),
             endpoint,
             addresses,
             limits,
+            lists,
+            draining: Arc::default(),
         };
         Mesh::start(parts).await
     }
@@ -111,10 +135,12 @@ pub(crate) struct Parts {
     pub(crate) endpoint: Endpoint,
     pub(crate) limits: Arc<Limits>,
     pub(crate) nursery: Nursery,
-    pub(crate) admission: Admission,
+    pub(crate) door: Door,
     pub(crate) routes: Routes,
     pub(crate) addresses: AddressBook,
     pub(crate) counters: Counters,
+    pub(crate) lists: Lists,
+    pub(crate) draining: Arc<AtomicBool>,
 }
 
 impl Parts {
@@ -127,6 +153,8 @@ impl Parts {
             addresses: self.addresses.clone(),
             counters: self.counters.clone(),
             nursery: self.nursery.clone(),
+            lists: self.lists.clone(),
+            draining: self.draining.clone(),
         }
     }
 
@@ -217,6 +245,7 @@ impl Mesh {
         for addr in bootstrap {
             let addr: EndpointAddr = addr.into();
             ids.push(addr.id);
+            self.inner.parts.lists.meet(addr.id);
             if !addr.is_empty() {
                 // Beyond the bound of pinned peers it can still be learned from gossip.
                 let _pinned = self.inner.parts.addresses.pin(&addr);
@@ -241,7 +270,7 @@ impl Mesh {
         let Part { topics, owned: of_topics, .. } = self.ask_topics().await?;
         peers.sort_by_key(|peer| peer.id);
         let parts = &self.inner.parts;
-        let occupancy = parts.admission.occupancy();
+        let occupancy = parts.door.occupancy();
         Ok(Census {
             id: self.id(),
             listen: self.listen_addrs(),

@@ -9,19 +9,21 @@ use std::collections::BTreeMap;
 use iroh::{Endpoint, EndpointId};
 use n0_future::time::Instant;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
 
 use crate::{
-    admission::{Admission, Refusal},
+    admission::{Door, Refusal},
     census::{CensusCollector, ConnectionCensus, PeerCensus, Side},
-    connection::{self, ConnectionEnd, ConnectionNumbers, Established},
+    close::{Close, CloseCode},
+    connection::{self, Closed, ConnectionNumbers, Established, Order, Orders},
     context::Context,
     counters::Reason,
     dialer,
     handshake::HandshakeError,
     lease::{Lease, LeaseSource, outbox},
     ledger::{Entry, Kind},
+    routes::Gone,
     supervisor::{Child, Exit, Heartbeat, Pulse},
-    topic::state::Gone,
 };
 
 pub(crate) mod state;
@@ -38,7 +40,7 @@ pub(crate) enum PeerMsg {
     /// The outgoing attempt has ended.
     DialEnded(Box<Exit<Result<Established, HandshakeError>>>),
     /// A connection loop has ended.
-    ConnectionEnded(u64, Exit<ConnectionEnd>),
+    ConnectionEnded(u64, Exit<Closed>),
     /// Look after the children.
     Tick,
     /// Answer for this remote.
@@ -69,7 +71,7 @@ impl std::fmt::Debug for OnIdle {
 #[derive(Debug, Clone)]
 pub(crate) struct PeerShared {
     pub(crate) endpoint: Endpoint,
-    pub(crate) admission: Admission,
+    pub(crate) door: Door,
     pub(crate) numbers: ConnectionNumbers,
     pub(crate) connections: Context,
 }
@@ -93,6 +95,7 @@ pub(crate) struct PeerState {
 struct Loop {
     child: Child,
     pulse: Pulse,
+    orders: Option<Orders>,
     source: LeaseSource,
     kept: Option<Lease>,
     side: Side,
@@ -202,9 +205,10 @@ impl PeerState {
         let owner = myself.clone();
         let nursery = context.nursery.clone();
         context.routes.add_connection(self.peer, lease.source());
+        let (orders, ordered) = oneshot::channel();
         let child = nursery.spawn(
             Kind::Connection,
-            connection::run(established, number, outbox, heartbeat.clone(), context),
+            connection::run(established, number, outbox, ordered, heartbeat.clone(), context),
             // A dead owner needs no news: its drop has aborted this loop.
             move |exit| drop(owner.cast(PeerMsg::ConnectionEnded(number, exit))),
         );
@@ -213,6 +217,7 @@ impl PeerState {
             Loop {
                 child,
                 pulse: Pulse::new(heartbeat, now),
+                orders: Some(orders),
                 source: lease.source(),
                 kept: Some(lease),
                 side,
@@ -238,14 +243,14 @@ impl PeerState {
         self.on_not_dialed(myself, Gone::Lost);
     }
 
-    fn on_connection_ended(&mut self, myself: &ActorRef<PeerMsg>, number: u64, exit: Exit<ConnectionEnd>) {
+    fn on_connection_ended(&mut self, myself: &ActorRef<PeerMsg>, number: u64, exit: Exit<Closed>) {
         self.loops.remove(&number);
-        let how = match exit {
-            Exit::Finished(ConnectionEnd::Retired | ConnectionEnd::RemoteRetired) => Gone::Retired,
-            Exit::Finished(_) | Exit::Panicked(_) | Exit::Killed => Gone::Lost,
+        let how = match &exit {
+            Exit::Finished(closed) => closed.end.gone(),
+            Exit::Panicked(_) | Exit::Killed => Gone::Lost,
         };
         match exit {
-            Exit::Finished(end) => {
+            Exit::Finished(Closed { end, .. }) => {
                 tracing::info!(peer = %self.peer.fmt_short(), number, ?end, "connection ended");
             }
             Exit::Panicked(text) => {
@@ -310,17 +315,22 @@ impl PeerState {
                 Effect::CountUnclaimed => self.shared.connections.counters.count(Reason::ClosedUnclaimed),
                 Effect::Close(number) => {
                     self.shared.connections.counters.count(Reason::ClosedPerPeer);
-                    if let Some(one) = self.loops.get(&number) {
-                        one.child.kill();
-                    }
+                    self.order(number, Order { close: Close::new(CloseCode::Superseded), is_polite: false });
                 }
             }
         }
     }
 
+    fn order(&mut self, number: u64, order: Order) {
+        if let Some(orders) = self.loops.get_mut(&number).and_then(|one| one.orders.take()) {
+            // A loop that has just ended needs no order.
+            let _ending = orders.send(order);
+        }
+    }
+
     fn dial(&mut self, myself: &ActorRef<PeerMsg>) {
         let context = &self.shared.connections;
-        let permit = match self.shared.admission.admit_dial() {
+        let permit = match self.shared.door.admit_dial() {
             Ok(permit) => permit,
             Err(Refusal::AtCap | Refusal::HalfOpen) => {
                 context.counters.count(Reason::DialRefused);

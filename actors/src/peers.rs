@@ -15,8 +15,7 @@ use crate::{
     connection::Established,
     ledger::{Entry, Kind},
     peer::{OnIdle, Peer, PeerArguments, PeerMsg, PeerShared},
-    routes::Signal,
-    topic::state::Gone,
+    routes::{Gone, Signal},
 };
 
 /// What the supervisor of all remotes is told.
@@ -83,7 +82,7 @@ impl Actor for Peers {
             PeersMsg::Idle { peer, handled } => state.on_idle(peer, handled),
             PeersMsg::Tick => state.tell_all(|| PeerMsg::Tick),
             PeersMsg::Census(reply) => state.on_census(reply),
-            PeersMsg::SetConnectionCap(cap) => state.shared.admission.set_connections_max(cap),
+            PeersMsg::SetConnectionCap(cap) => state.shared.door.set_connections_max(cap),
             PeersMsg::Drain(reply) => state.on_drain(reply),
         }
         Ok(())

@@ -14,7 +14,6 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::{
     lease::{Lease, LeaseSource},
-    topic::state::Gone,
     wire::inspect::Inbound,
 };
 
@@ -130,6 +129,17 @@ impl Routes {
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().expect("no holder panics")
     }
+}
+
+/// How a remote went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// Its connection was lost, or an attempt to reach it failed.
+    Lost,
+    /// Either side retired the connection in order.
+    Retired,
+    /// We did not dial it, for reasons of our own.
+    NotDialed,
 }
 
 /// What became of a remote.

@@ -23,7 +23,7 @@ use crate::{
     handle::{Command, Event, Receipt},
     lease::{Lease, Outgoing, SendRefused, Urgency},
     ledger::Kind,
-    routes::{Delivered, Delivery, Signal, Signals},
+    routes::{Delivered, Delivery, Gone, Signal, Signals},
     supervisor::Heartbeat,
     wire::{self, Class, ProtoMessage, addr::AddrInfo},
 };
@@ -32,7 +32,7 @@ mod pending;
 pub(crate) mod state;
 
 use pending::Pending;
-use state::{Effect, Gone, Memory, State};
+use state::{Effect, Memory, State};
 
 /// Frames handled in one turn. Large enough to coalesce writes, small enough that commands and clocks get their turn.
 const FRAMES_PER_TURN: usize = 64;

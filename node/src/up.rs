@@ -70,7 +70,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
 async fn spawn_mesh(args: &UpArgs, identity: &Identity) -> Result<Mesh, Failure> {
     let mut limits = Limits::default();
     if let Some(connections_max) = args.max_connections {
-        limits.connections_max = connections_max as usize;
+        limits = limits.with_connections(connections_max as usize);
     }
     if let Some(idle_timeout) = args.idle_timeout {
         limits.idle_timeout = idle_timeout;

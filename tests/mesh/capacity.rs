@@ -1,6 +1,6 @@
 //! At the connection cap: who is refused, and that a refusal is not for ever.
 
-use perennial::{Limits, Reason};
+use perennial::Reason;
 use perennial_tests::{PATIENCE, World, frames, ours::fast_limits, raw::RawOptions, topic::spread, topic_id};
 
 /// A stock node never redials a peer that refused it, so the recovery is ours to start or its application's to repeat.
@@ -8,7 +8,7 @@ use perennial_tests::{PATIENCE, World, frames, ours::fast_limits, raw::RawOption
 async fn a_stock_node_refused_at_the_cap_gets_in_once_the_cap_is_lifted() {
     let topic_id = topic_id("refused at the cap");
     let mut world = World::new().await;
-    let limits = Limits { connections_max: 1, connections_per_peer_max: 1, ..fast_limits() };
+    let limits = fast_limits().with_connections(1);
     let ours = world.ours_with(None, limits).await;
     let at_ours = ours.join(topic_id, &[]).await;
     let friend = world.stock().await;
@@ -37,7 +37,7 @@ async fn a_stock_node_refused_at_the_cap_gets_in_once_the_cap_is_lifted() {
 async fn a_node_of_ours_refused_at_the_cap_gets_in_by_itself_once_the_cap_is_lifted() {
     let topic_id = topic_id("ours refused at the cap");
     let mut world = World::new().await;
-    let limits = Limits { connections_max: 1, connections_per_peer_max: 1, ..fast_limits() };
+    let limits = fast_limits().with_connections(1);
     let full = world.ours_with(None, limits).await;
     let at_full = full.join(topic_id, &[]).await;
     let friend = world.stock().await;

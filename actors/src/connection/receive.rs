@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,7 @@ use iroh::{
 use iroh_gossip::proto::TopicId;
 use n0_future::{
     FuturesUnordered, StreamExt,
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -26,6 +29,8 @@ use tokio::{
 
 use super::{ConnectionEnd, UnknownTopics};
 use crate::{
+    census::Side,
+    close::Close,
     context::Context,
     counters::Reason,
     routes::{Delivered, Delivery, Routes},
@@ -50,12 +55,15 @@ pub(super) struct ReceiveHalf<'a> {
     peer: EndpointId,
     perennial: bool,
     number: u64,
+    side: Side,
     context: &'a Context,
     unknown_topics: &'a UnknownTopics,
     topics: Mutex<HashMap<TopicId, TopicStreams>>,
     /// Streams, numbered as they were accepted, that have not named their topic.
     nameless: Mutex<BTreeSet<u64>>,
     named: Notify,
+    /// Some stream has named its topic.
+    has_spoken: AtomicBool,
 }
 
 /// The remote's streams for one topic; they count as one.
@@ -91,20 +99,20 @@ enum StreamEnd {
     Broken(Reason),
 }
 
-/// Whether the remote closed in order, or something went wrong.
+/// Whether the remote closed with a word of ours, or something else went wrong.
 fn ended_by(error: &ConnectionError) -> ConnectionEnd {
-    match error {
-        ConnectionError::ApplicationClosed(close) if (close.error_code, &close.reason[..]) == super::RETIRED => {
-            ConnectionEnd::RemoteRetired
-        }
-        _ => ConnectionEnd::Lost(error.to_string()),
-    }
+    let close = match error {
+        ConnectionError::ApplicationClosed(close) => Close::read(close.error_code.into_inner(), &close.reason),
+        _ => None,
+    };
+    close.map_or_else(|| ConnectionEnd::Lost(error.to_string()), ConnectionEnd::RemoteClosed)
 }
 
 impl<'a> ReceiveHalf<'a> {
     pub(super) fn new(
         connection: &'a Connection,
         number: u64,
+        side: Side,
         context: &'a Context,
         unknown_topics: &'a UnknownTopics,
     ) -> Self {
@@ -113,11 +121,13 @@ impl<'a> ReceiveHalf<'a> {
             peer: connection.remote_id(),
             perennial: connection.alpn() == wire::ALPN_PERENNIAL,
             number,
+            side,
             context,
             unknown_topics,
             topics: Mutex::default(),
             nameless: Mutex::default(),
             named: Notify::new(),
+            has_spoken: AtomicBool::new(false),
         }
     }
 
@@ -125,8 +135,17 @@ impl<'a> ReceiveHalf<'a> {
     pub(super) async fn run(self) -> ConnectionEnd {
         let mut readers = FuturesUnordered::new();
         let mut accepted = 0;
+        let first_frame_by = Instant::now() + self.context.limits.first_frame_timeout;
+        // Whoever we dialed need not say anything: it was us who had something to say.
+        let mut awaits_hello = self.side == Side::Accepted;
         let end = loop {
             tokio::select! {
+                _ = sleep_until(first_frame_by), if awaits_hello => {
+                    if !self.has_spoken.load(Ordering::Relaxed) {
+                        return ConnectionEnd::HelloTimeout;
+                    }
+                    awaits_hello = false;
+                }
                 stream = self.connection.accept_uni() => match stream {
                     Ok(stream) => {
                         accepted += 1;
@@ -190,7 +209,9 @@ impl<'a> ReceiveHalf<'a> {
             // Dropping the stream stops it; no honest peer opens one without writing its topic at once.
             Err(_elapsed) => return Err(self.headerless()),
         };
-        wire::decode_header(&header).map_err(|error| StreamEnd::Broken(error.reason()))
+        let topic = wire::decode_header(&header).map_err(|error| StreamEnd::Broken(error.reason()))?;
+        self.has_spoken.store(true, Ordering::Relaxed);
+        Ok(topic)
     }
 
     fn headerless(&self) -> StreamEnd {

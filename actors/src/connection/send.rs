@@ -1,6 +1,6 @@
 //! The send half: one outbox in, one stream per topic out, and the retire sequence at the end.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use iroh::endpoint::{Connection, SendStream};
@@ -9,6 +9,7 @@ use n0_future::{
     FuturesUnordered, StreamExt,
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{ConnectionEnd, UnknownTopics};
 use crate::{
@@ -19,6 +20,9 @@ use crate::{
 
 /// Items taken from the outbox before writing. Enough to fill a few packets, few enough to stay fair.
 const BATCH_MAX: usize = 64;
+
+/// The longest a remote that is to be closed on is given for a goodbye: its slot is wanted by somebody.
+pub(super) const PARTING_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct SendHalf<'a> {
     connection: &'a Connection,
@@ -40,12 +44,17 @@ impl<'a> SendHalf<'a> {
         Self { connection, outbox, limits, unknown_topics, streams: HashMap::new(), finishing: HashMap::new() }
     }
 
-    pub(super) async fn run(mut self) -> ConnectionEnd {
+    /// Ends when the last lease is gone, or when it is told to part.
+    pub(super) async fn run(mut self, parting: &CancellationToken) -> ConnectionEnd {
         loop {
-            let first = match self.outbox.next().await {
-                Some(first) => first,
-                // The last lease is gone and everything queued has been written.
-                None => return self.retire().await,
+            let first = tokio::select! {
+                biased; // An order is not kept waiting by a full outbox.
+                _ = parting.cancelled() => return self.part().await,
+                first = self.outbox.next() => match first {
+                    Some(first) => first,
+                    // Everything queued has been written.
+                    None => return self.retire().await,
+                },
             };
             let batch = self.take_batch(first);
             // A remote that does not take one batch in this time is slow, whatever its queue looks like.
@@ -129,6 +138,26 @@ impl<'a> SendHalf<'a> {
         // Either way the connection closes now; what is not acknowledged after this long will not be.
         let _in_time = timeout(self.limits.finish_timeout, all_stopped).await;
         sleep(self.limits.close_grace).await;
+        ConnectionEnd::Retired
+    }
+
+    /// Takes leave of a stock remote that is to be closed on although it may still want something: after an empty
+    /// ShuffleReply on every topic it spoke of it forgets us, and can dial again.
+    async fn part(mut self) -> ConnectionEnd {
+        let goodbye = async {
+            // What it said first may still be on its way.
+            sleep(self.limits.close_grace).await;
+            for topic in self.streams.keys() {
+                self.unknown_topics.note(*topic);
+            }
+            self.say_farewells().await?;
+            let mut stopped: FuturesUnordered<_> = self.finishing.values().map(SendStream::stopped).collect();
+            while stopped.next().await.is_some() {}
+            sleep(self.limits.close_grace).await;
+            Ok::<(), ConnectionEnd>(())
+        };
+        // Unheard or not, the close comes now.
+        let _in_time = timeout(PARTING_MAX, goodbye).await;
         ConnectionEnd::Retired
     }
 

@@ -27,12 +27,12 @@ use crate::{
     ledger::{Entry, Kind, Owned},
     peer::PeerShared,
     peers::{Peers, PeersMsg},
-    routes::Signal,
+    routes::{Gone, Signal},
     supervisor::{
         Child, Exit, Heartbeat, Pulse,
         restart::{Restarts, Verdict},
     },
-    topic::{TopicContext, state::Gone},
+    topic::TopicContext,
     topics::{Topics, TopicsMsg},
 };
 
@@ -206,7 +206,7 @@ impl RootState {
         let parts = &self.parts;
         let shared = PeerShared {
             endpoint: parts.endpoint.clone(),
-            admission: parts.admission.clone(),
+            door: parts.door.clone(),
             numbers: self.numbers.clone(),
             connections: parts.context(),
         };
@@ -257,7 +257,7 @@ impl RootState {
         let branches = self.branches.clone();
         let acceptor = Acceptor {
             endpoint: self.parts.endpoint.clone(),
-            admission: self.parts.admission.clone(),
+            door: self.parts.door.clone(),
             limits: self.parts.limits.clone(),
             counters: self.parts.counters.clone(),
             nursery: self.parts.nursery.clone(),
@@ -363,6 +363,7 @@ impl RootState {
         if self.drain.is_some() {
             return;
         }
+        self.parts.draining.store(true, Ordering::Relaxed);
         // First down: nobody new.
         if let Some((acceptor, _)) = &self.acceptor {
             acceptor.kill();

@@ -46,7 +46,7 @@ async fn two_nodes_exchange_messages_and_leave_nothing_behind() {
         assert!(report.clean, "{report:?}\n{}", mesh.ledger_counters().report(&Owned::none()));
         assert_eq!(mesh.ledger_counters().alive_total(), 0);
         assert_eq!(mesh.inner.parts.routes.sizes(), (0, 0));
-        assert_eq!(mesh.inner.parts.admission.occupancy().in_use, 0);
+        assert_eq!(mesh.inner.parts.door.occupancy().in_use, 0);
     }
 }
 

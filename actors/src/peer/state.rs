@@ -11,7 +11,11 @@ use std::time::Duration;
 use iroh::EndpointId;
 use n0_future::time::Instant;
 
-use crate::{census::Side, limits::Limits, routes::Signal, topic::state::Gone};
+use crate::{
+    census::Side,
+    limits::Limits,
+    routes::{Gone, Signal},
+};
 
 /// What the supervisor must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

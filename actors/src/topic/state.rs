@@ -24,6 +24,7 @@ use crate::{
     error::PublishError,
     handle::{DownReason, Event, Message},
     limits::{CONTENT_MAX, FRAME_MAX, Limits},
+    routes::Gone,
     wire::{self, Class, ProtoMessage, inspect::Inbound},
 };
 
@@ -63,17 +64,6 @@ pub(crate) enum Effect {
     Emit(Event),
     /// Count something dropped.
     Count(Reason, u64),
-}
-
-/// How a remote went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gone {
-    /// Its connection was lost, or an attempt to reach it failed.
-    Lost,
-    /// Either side retired the connection in order.
-    Retired,
-    /// We did not dial it, for reasons of our own.
-    NotDialed,
 }
 
 /// The thinking half of one topic.

@@ -1,0 +1,216 @@
+//! Who is known, who is unwelcome, and what the embedder says of the rest. No network, no clock: lists and one trait.
+//!
+//! The lists are looked at by the acceptor before it spends anything, after the handshake when an identity is proved, and
+//! before a dial. The embedder's own word ([`Admission`]) is asked for after the lists.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use iroh::EndpointId;
+use iroh_gossip::proto::TopicId;
+use n0_future::boxed::BoxFuture;
+
+/// What an embedder may decide about remotes. Every method has a default that decides nothing.
+///
+/// The answers stand before anything of a remote reaches the gossip protocol, so a refused stock node is parted from with
+/// a farewell it understands and is free to try again.
+pub trait Admission: fmt::Debug + Send + Sync + 'static {
+    /// What to make of a remote whose identity a handshake has just proved. Asked for remotes that are on no list, in both
+    /// directions. Must answer at once: it is called while a connection slot is being given out.
+    fn on_handshake(&self, remote: EndpointId) -> Standing {
+        let _ = remote;
+        Standing::Unknown
+    }
+
+    /// Whether `remote` may become a neighbour on `topic`. Asked before its Join or Neighbor reaches the protocol, once per
+    /// remote and topic while the two stay in touch. Takes its time, within [`crate::Limits::approval_timeout`]; then, or
+    /// if it panics, the answer is no.
+    fn on_join(&self, remote: EndpointId, topic: TopicId) -> BoxFuture<bool> {
+        let _ = (remote, topic);
+        Box::pin(std::future::ready(true))
+    }
+}
+
+/// Lets everyone in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AdmitAll;
+
+impl Admission for AdmitAll {}
+
+/// What a node makes of a remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Configured, allowed, or met through a ticket: has slots of its own, and displaces an unknown one when there are none.
+    Known,
+    /// Nobody in particular.
+    Unknown,
+    /// Not dealt with: neither accepted nor dialed.
+    Denied,
+}
+
+/// Who may connect at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Everyone who is not denied.
+    #[default]
+    Open,
+    /// Only known remotes.
+    KnownOnly,
+}
+
+/// The most ids on either list. Guess: ten times a large operator's fleet, 1.3 MB.
+pub const LIST_MAX: usize = 16_384;
+
+/// A list is as long as it may be ([`LIST_MAX`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the list holds {LIST_MAX} ids, the most it may; take some off first")]
+pub struct ListFull;
+
+/// The lists of one node, and its embedder's word. Cheap to clone; clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Lists {
+    lists: Arc<RwLock<Inner>>,
+    embedder: Arc<dyn Admission>,
+    access: Access,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: HashSet<EndpointId>,
+    denied: HashSet<EndpointId>,
+}
+
+impl Lists {
+    pub(crate) fn new(access: Access, embedder: Arc<dyn Admission>) -> Self {
+        Self { lists: Arc::default(), embedder, access }
+    }
+
+    /// Puts `remote` on the known list, and takes it off the other.
+    pub(crate) fn allow(&self, remote: EndpointId) -> Result<(), ListFull> {
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        insert(&mut lists.known, remote)?;
+        lists.denied.remove(&remote);
+        Ok(())
+    }
+
+    /// Puts `remote` on the denied list, and takes it off the other.
+    pub(crate) fn deny(&self, remote: EndpointId) -> Result<(), ListFull> {
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        insert(&mut lists.denied, remote)?;
+        lists.known.remove(&remote);
+        Ok(())
+    }
+
+    /// Takes `remote` off both lists. Whether it was on one.
+    pub(crate) fn forget(&self, remote: &EndpointId) -> bool {
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        let was_known = lists.known.remove(remote);
+        lists.denied.remove(remote) || was_known
+    }
+
+    /// Knows `remote` because the application named it, unless it is denied or the list is full.
+    pub(crate) fn meet(&self, remote: EndpointId) {
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        if !lists.denied.contains(&remote) {
+            // Beyond the bound it is treated like anyone else.
+            let _full = insert(&mut lists.known, remote);
+        }
+    }
+
+    /// What the lists alone say. Cheap: fit for an id that nobody has proved yet.
+    pub(crate) fn listed(&self, remote: &EndpointId) -> Standing {
+        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        match (lists.denied.contains(remote), lists.known.contains(remote)) {
+            (true, _) => Standing::Denied,
+            (false, true) => Standing::Known,
+            (false, false) => Standing::Unknown,
+        }
+    }
+
+    /// What to make of a remote whose identity is proved, or that is about to be dialed.
+    pub(crate) fn standing(&self, remote: &EndpointId) -> Standing {
+        let standing = match self.listed(remote) {
+            Standing::Unknown => self.embedder.on_handshake(*remote),
+            listed => listed,
+        };
+        match (standing, self.access) {
+            (Standing::Unknown, Access::KnownOnly) => Standing::Denied,
+            (standing, _) => standing,
+        }
+    }
+
+    /// The embedder, for whoever asks it about a Join.
+    pub(crate) fn embedder(&self) -> Arc<dyn Admission> {
+        self.embedder.clone()
+    }
+
+    /// Ids on the known and on the denied list.
+    pub(crate) fn len(&self) -> (usize, usize) {
+        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        (lists.known.len(), lists.denied.len())
+    }
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self::new(Access::Open, Arc::new(AdmitAll))
+    }
+}
+
+fn insert(list: &mut HashSet<EndpointId>, remote: EndpointId) -> Result<(), ListFull> {
+    if list.len() >= LIST_MAX && !list.contains(&remote) {
+        return Err(ListFull);
+    }
+    list.insert(remote);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(seed: u8) -> EndpointId {
+        iroh::SecretKey::from_bytes(&[seed; 32]).public()
+    }
+
+    #[test]
+    fn the_last_word_on_a_remote_counts_and_a_ticket_does_not_overrule_a_denial() {
+        let lists = Lists::default();
+        lists.allow(id(1)).unwrap();
+        assert_eq!(lists.standing(&id(1)), Standing::Known);
+        lists.deny(id(1)).unwrap();
+        lists.meet(id(1));
+        assert_eq!(lists.standing(&id(1)), Standing::Denied);
+        assert!(lists.forget(&id(1)) && !lists.forget(&id(1)));
+        assert_eq!(lists.standing(&id(1)), Standing::Unknown);
+        assert_eq!(lists.len(), (0, 0));
+    }
+
+    #[derive(Debug)]
+    struct Only(EndpointId);
+
+    impl Admission for Only {
+        fn on_handshake(&self, remote: EndpointId) -> Standing {
+            if remote == self.0 { Standing::Known } else { Standing::Denied }
+        }
+    }
+
+    #[test]
+    fn the_embedder_is_asked_about_those_on_no_list() {
+        let lists = Lists::new(Access::Open, Arc::new(Only(id(1))));
+        lists.allow(id(2)).unwrap();
+        let standings = [1, 2, 3].map(|seed| lists.standing(&id(seed)));
+        assert_eq!(standings, [Standing::Known, Standing::Known, Standing::Denied]);
+        assert_eq!(lists.listed(&id(1)), Standing::Unknown, "an id that nobody proved costs the embedder nothing");
+    }
+
+    #[test]
+    fn with_access_for_the_known_nobody_else_is_dealt_with() {
+        let lists = Lists::new(Access::KnownOnly, Arc::new(AdmitAll));
+        lists.meet(id(1));
+        assert_eq!([id(1), id(2)].map(|id| lists.standing(&id)), [Standing::Known, Standing::Denied]);
+    }
+}
