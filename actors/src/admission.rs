@@ -5,6 +5,8 @@
 //! count is changed anywhere else. The acceptor asks for incoming attempts, a peer's supervisor for outgoing ones.
 
 #[cfg_attr(not(test), expect(dead_code, reason = "the acceptor does not ask it yet"))]
+mod buckets;
+#[cfg_attr(not(test), expect(dead_code, reason = "the acceptor does not ask it yet"))]
 mod prefix;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

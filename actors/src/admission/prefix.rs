@@ -115,6 +115,14 @@ fn is_link_local(address: Ipv6Addr) -> bool {
 }
 
 #[cfg(test)]
+impl GroupKey {
+    /// A key without an address behind it.
+    pub(crate) fn forged(key: u64) -> Self {
+        Self(key)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
