@@ -7,6 +7,8 @@
 #[cfg_attr(not(test), expect(dead_code, reason = "the acceptor does not ask it yet"))]
 mod buckets;
 #[cfg_attr(not(test), expect(dead_code, reason = "the acceptor does not ask it yet"))]
+mod eviction;
+#[cfg_attr(not(test), expect(dead_code, reason = "the acceptor does not ask it yet"))]
 mod prefix;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
