@@ -1,14 +1,15 @@
 //! What every loop of a mesh shares, connection or topic. Nothing in it is process-wide.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
 };
 
 use iroh::EndpointId;
 
 use crate::{
-    access::Lists, address_book::AddressBook, counters::Counters, limits::Limits, routes::Routes, supervisor::Nursery,
+    access::Lists, address_book::AddressBook, counters::Counters, history::History, limits::Limits, routes::Routes,
+    supervisor::Nursery,
 };
 
 /// The common ground of one mesh. Cheap to clone.
@@ -21,6 +22,7 @@ pub(crate) struct Context {
     pub(crate) counters: Counters,
     pub(crate) nursery: Nursery,
     pub(crate) lists: Lists,
+    pub(crate) history: Arc<Mutex<History>>,
     pub(crate) draining: Arc<AtomicBool>,
 }
 

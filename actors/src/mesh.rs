@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -11,20 +11,26 @@ use iroh_gossip::proto::TopicId;
 use iroh_tickets::endpoint::EndpointTicket;
 use n0_future::time::{Instant, sleep};
 use ractor::Actor;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
-    access::{Access, Admission, Lists},
+    access::{self, Access, Admission, Lists, Standing},
     address_book::AddressBook,
-    admission::Door,
+    admission::{
+        Bell, Door,
+        usage::{LimitUse, LimitsPart, ListenerUse},
+    },
     census::{Census, Part},
+    close::{Close, CloseCode},
     config::MeshConfig,
     context::Context,
-    counters::Counters,
-    error::{JoinError, MeshGone, SpawnError},
+    counters::{Counters, Counts},
+    error::{JoinError, MeshGone, SetLimitsError, SpawnError},
     handle::{Command, TopicHandle},
+    history::{ClosedConnection, History},
     ledger::{Kind, Ledger, LedgerReport, Owned},
     limits::Limits,
+    listeners::{Listen, Listeners},
     peers::PeersMsg,
     routes::Routes,
     supervisor::Nursery,
@@ -53,9 +59,10 @@ impl MeshBuilder {
         self
     }
 
-    /// Adds a UDP address to listen on. Without any: 127.0.0.1 with a free port.
-    pub fn listen(mut self, addr: SocketAddr) -> Self {
-        self.config.listen.push(addr);
+    /// Adds a UDP address to listen on, with a cap of its own if it is a [`Listen`]. Without any: 127.0.0.1 with a free
+    /// port.
+    pub fn listen(mut self, listen: impl Into<Listen>) -> Self {
+        self.config.listen.push(listen.into());
         self
     }
 
@@ -108,15 +115,21 @@ impl MeshBuilder {
         known.into_iter().for_each(|peer| lists.meet(peer));
         let limits = Arc::new(limits);
         let listen = match listen.is_empty() {
-            true => vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            true => vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))],
             false => listen,
         };
+        let listeners = Listeners::new(&listen, &limits)?;
+        let listen: Vec<_> = listen.iter().map(|listen| listen.addr).collect();
+        let slot_free = Arc::new(Notify::new());
         let addresses = AddressBook::new(&limits);
         let key = secret_key.unwrap_or_else(SecretKey::generate);
         let endpoint = transport::bind(key, &listen, relay, port_mapping, &limits, addresses.clone()).await?;
         let parts = Parts {
             nursery: Nursery::default(),
-            door: Door::new(limits.connections_max, limits.handshakes_max, limits.dials_max),
+            door: Door::new(&limits, listeners.all(), rand::random(), Instant::now(), bell(slot_free.clone())),
+            listeners,
+            slot_free,
+            history: Arc::new(Mutex::new(History::new(limits.history_max))),
             routes: Routes::default(),
             counters: Counters::default(),
             endpoint,
@@ -140,7 +153,15 @@ pub(crate) struct Parts {
     pub(crate) addresses: AddressBook,
     pub(crate) counters: Counters,
     pub(crate) lists: Lists,
+    pub(crate) listeners: Listeners,
+    /// Rung by the door, heard by the acceptor.
+    pub(crate) slot_free: Arc<Notify>,
+    pub(crate) history: Arc<Mutex<History>>,
     pub(crate) draining: Arc<AtomicBool>,
+}
+
+fn bell(slot_free: Arc<Notify>) -> Bell {
+    Arc::new(move || slot_free.notify_one())
 }
 
 impl Parts {
@@ -154,6 +175,7 @@ impl Parts {
             counters: self.counters.clone(),
             nursery: self.nursery.clone(),
             lists: self.lists.clone(),
+            history: self.history.clone(),
             draining: self.draining.clone(),
         }
     }
@@ -246,6 +268,7 @@ impl Mesh {
             let addr: EndpointAddr = addr.into();
             ids.push(addr.id);
             self.inner.parts.lists.meet(addr.id);
+            addr.ip_addrs().for_each(|addr| self.inner.parts.door.hint(*addr));
             if !addr.is_empty() {
                 // Beyond the bound of pinned peers it can still be learned from gossip.
                 let _pinned = self.inner.parts.addresses.pin(&addr);
@@ -320,15 +343,108 @@ impl Mesh {
         self.inner.parts.nursery.ledger.clone()
     }
 
-    /// Replaces the cap on connections. Lowering it admits nobody new until enough have gone; it throws nobody out.
+    /// Every cap, what is in use, what was at most, and what was refused for which reason.
     ///
     /// # Errors
     ///
     /// [`MeshGone`] once the mesh has ended.
-    pub async fn set_connection_cap(&self, cap: usize) -> Result<(), MeshGone> {
-        self.inner.branches.tell_peers(PeersMsg::SetConnectionCap(cap))?;
-        // The same mailbox answers in order: once it has, the cap is in force.
-        self.ask_peers().await.map(drop)
+    pub async fn limits(&self) -> Result<LimitsReport, MeshGone> {
+        let LimitsPart { mut uses, listeners, pressure } =
+            self.ask(|reply| self.inner.branches.tell_peers(PeersMsg::Limits(reply))).await?;
+        let topics = self.ask_topics().await?.topics.len();
+        let (parts, (known, denied)) = (&self.inner.parts, self.inner.parts.lists.len());
+        let limits = &parts.limits;
+        let history = parts.history.lock().expect("no holder panics").iter().count();
+        uses.extend([
+            LimitUse::unmarked("topics_max", limits.topics_max, topics),
+            LimitUse::unmarked("addresses_max", limits.addresses_max, parts.addresses.len()),
+            LimitUse::unmarked("known_list", access::LIST_MAX, known),
+            LimitUse::unmarked("denied_list", access::LIST_MAX, denied),
+            LimitUse::unmarked("history_max", limits.history_max, history),
+        ]);
+        Ok(LimitsReport { uses, listeners, pressure, counts: parts.counters.read() })
+    }
+
+    /// Changes limits by name, all of them or none: those in [`Limits::CHANGEABLE`], and `listener:ADDR` for the cap of a
+    /// listener. Lowering one admits nobody new until enough have gone; it throws nobody out unless `evict` asks for it,
+    /// and then only unknown remotes.
+    ///
+    /// # Errors
+    ///
+    /// A name that is not one, or values that contradict each other; [`MeshGone`] once the mesh has ended.
+    pub async fn set_limits(
+        &self,
+        changes: impl IntoIterator<Item = (impl Into<String>, u64)>,
+        evict: bool,
+    ) -> Result<(), SetLimitsError> {
+        let changes: Vec<_> = changes.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        let outcome = self.ask(|reply| {
+            self.inner.branches.tell_peers(PeersMsg::SetLimits { changes: changes.clone(), evict, reply })
+        });
+        Ok(outcome.await??)
+    }
+
+    /// Replaces the cap on connections and the shares that follow from it, see [`Limits::with_connections`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Mesh::set_limits`].
+    pub async fn set_connection_cap(&self, cap: usize) -> Result<(), SetLimitsError> {
+        let limits = Limits::clone(&self.inner.parts.limits).with_connections(cap);
+        let changes = [
+            ("connections_max", limits.connections_max),
+            ("inbound_max", limits.inbound_max),
+            ("known_reserve", limits.known_reserve),
+            ("relay_connections_max", limits.relay_connections_max),
+        ];
+        self.set_limits(changes.map(|(name, value)| (name, value as u64)), false).await
+    }
+
+    /// Knows `remote` from here on: it has slots of its own, and displaces an unknown one when there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`access::ListFull`].
+    pub fn allow(&self, remote: EndpointId) -> Result<(), access::ListFull> {
+        self.inner.parts.lists.allow(remote)?;
+        self.inner.parts.door.reclassify(&remote, Standing::Known);
+        Ok(())
+    }
+
+    /// Deals with `remote` no longer: its connections are closed at once, it is neither accepted nor dialed.
+    ///
+    /// # Errors
+    ///
+    /// [`access::ListFull`].
+    pub fn deny(&self, remote: EndpointId) -> Result<(), access::ListFull> {
+        let parts = &self.inner.parts;
+        let code = match parts.lists.listed(&remote) {
+            Standing::Known => CloseCode::Revoked,
+            Standing::Unknown | Standing::Denied => CloseCode::Denied,
+        };
+        parts.lists.deny(remote)?;
+        parts.door.reclassify(&remote, Standing::Denied);
+        // Between two supervisors there is no connection to close.
+        let _restarting = self.inner.branches.tell_peers(PeersMsg::Close(remote, Close::new(code)));
+        Ok(())
+    }
+
+    /// Takes `remote` off the lists: it is nobody in particular again. Whether it was on one.
+    pub fn forget(&self, remote: &EndpointId) -> bool {
+        let was_listed = self.inner.parts.lists.forget(remote);
+        self.inner.parts.door.reclassify(remote, Standing::Unknown);
+        was_listed
+    }
+
+    /// What this node makes of `remote` at this moment.
+    pub fn standing(&self, remote: &EndpointId) -> Standing {
+        self.inner.parts.lists.standing(remote)
+    }
+
+    /// The connections that ended lately, the newest first, and how many ended since the start.
+    pub fn closed_connections(&self) -> (Vec<ClosedConnection>, u64) {
+        let history = self.inner.parts.history.lock().expect("no holder panics");
+        (history.iter().cloned().collect(), history.total())
     }
 
     /// Leaves every topic, says goodbye to every remote, flushes, and closes the endpoint; at most `deadline`, then
@@ -377,7 +493,7 @@ impl Mesh {
     }
 
     /// A supervisor that crashes with the question in its mailbox is asked again once it is back.
-    async fn ask(&self, tell: impl Fn(oneshot::Sender<Part>) -> Result<(), MeshGone>) -> Result<Part, MeshGone> {
+    async fn ask<T>(&self, tell: impl Fn(oneshot::Sender<T>) -> Result<(), MeshGone>) -> Result<T, MeshGone> {
         for _ in 0..20 {
             if self.inner.ended.borrow().is_some() {
                 return Err(MeshGone);
@@ -407,6 +523,19 @@ impl Mesh {
         }
         self.inner.parts.nursery.ledger.report(&owned)
     }
+}
+
+/// The limits of a node on one page.
+#[derive(Debug, Clone)]
+pub struct LimitsReport {
+    /// Every cap.
+    pub uses: Vec<LimitUse>,
+    /// The listeners, the relays last.
+    pub listeners: Vec<ListenerUse>,
+    /// `calm`, `tight` or `critical`: how short this process is of memory and descriptors.
+    pub pressure: &'static str,
+    /// What was refused, and everything else that is counted.
+    pub counts: Counts,
 }
 
 /// Why a mesh ended.

@@ -4,22 +4,23 @@
 //! it once there is nothing left to supervise. It never awaits the network: its children do. What to do is decided in
 //! `peer/state.rs`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use iroh::{Endpoint, EndpointId};
+use iroh::{Endpoint, EndpointId, TransportAddr};
 use n0_future::time::Instant;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::{
-    admission::{Door, Refusal},
+    admission::Door,
     census::{CensusCollector, ConnectionCensus, PeerCensus, Side},
     close::{Close, CloseCode},
-    connection::{self, Closed, ConnectionNumbers, Established, Order, Orders},
+    connection::{self, Closed, ConnectionEnd, ConnectionNumbers, Established, Order, Orders},
     context::Context,
     counters::Reason,
     dialer,
     handshake::HandshakeError,
+    history::{ClosedBy, ClosedConnection},
     lease::{Lease, LeaseSource, outbox},
     ledger::{Entry, Kind},
     routes::Gone,
@@ -41,6 +42,8 @@ pub(crate) enum PeerMsg {
     DialEnded(Box<Exit<Result<Established, HandshakeError>>>),
     /// A connection loop has ended.
     ConnectionEnded(u64, Exit<Closed>),
+    /// Close one connection, by its place at the door; without one, all, and give up the dial.
+    Close { seat: Option<u64>, order: Order },
     /// Look after the children.
     Tick,
     /// Answer for this remote.
@@ -93,6 +96,7 @@ pub(crate) struct PeerState {
 
 /// One connection loop and what is known of it from outside.
 struct Loop {
+    seat: u64,
     child: Child,
     pulse: Pulse,
     orders: Option<Orders>,
@@ -143,6 +147,7 @@ impl Actor for Peer {
             }
             PeerMsg::DialEnded(exit) => state.on_dial_ended(&myself, *exit),
             PeerMsg::ConnectionEnded(number, exit) => state.on_connection_ended(&myself, number, exit),
+            PeerMsg::Close { seat, order } => state.on_close(&myself, seat, order),
             PeerMsg::Tick => state.on_tick(&myself),
             PeerMsg::Census(collector) => state.on_census(&collector),
             PeerMsg::Drain => state.on_drain(&myself),
@@ -179,7 +184,7 @@ impl PeerState {
         self.apply(myself, effects);
     }
 
-    fn on_established(&mut self, myself: &ActorRef<PeerMsg>, established: Established) {
+    fn on_established(&mut self, myself: &ActorRef<PeerMsg>, mut established: Established) {
         if self.draining {
             // Topics have been left, nobody could use it. Dropping it closes it.
             if established.side == Side::Dialed {
@@ -188,6 +193,10 @@ impl PeerState {
             return;
         }
         let (side, perennial) = (established.side, established.is_perennial());
+        if side == Side::Dialed {
+            let standing = self.shared.connections.lists.standing(&self.peer);
+            established.permit.establish(self.peer, standing);
+        }
         let number = self.start_loop(myself, established);
         tracing::info!(peer = %self.peer.fmt_short(), number, ?side, perennial, "connected");
         let effects = self.state.on_connected(number, side, perennial, Instant::now());
@@ -199,6 +208,7 @@ impl PeerState {
         let number = self.shared.numbers.next();
         let (side, perennial) = (established.side, established.is_perennial());
         let connection = established.connection.weak_handle();
+        let seat = established.permit.seat();
         let (lease, outbox) = outbox(number, perennial, &context.limits);
         let heartbeat = Heartbeat::default();
         let now = Instant::now();
@@ -215,6 +225,7 @@ impl PeerState {
         self.loops.insert(
             number,
             Loop {
+                seat,
                 child,
                 pulse: Pulse::new(heartbeat, now),
                 orders: Some(orders),
@@ -244,11 +255,15 @@ impl PeerState {
     }
 
     fn on_connection_ended(&mut self, myself: &ActorRef<PeerMsg>, number: u64, exit: Exit<Closed>) {
-        self.loops.remove(&number);
+        let ended = self.loops.remove(&number);
         let how = match &exit {
             Exit::Finished(closed) => closed.end.gone(),
             Exit::Panicked(_) | Exit::Killed => Gone::Lost,
         };
+        if let Some(ended) = ended {
+            let closed = ended.account(number, self.peer, &exit, Instant::now());
+            self.shared.connections.history.lock().expect("no holder panics").push(closed);
+        }
         match exit {
             Exit::Finished(Closed { end, .. }) => {
                 tracing::info!(peer = %self.peer.fmt_short(), number, ?end, "connection ended");
@@ -262,6 +277,17 @@ impl PeerState {
         self.apply(myself, effects);
     }
 
+    fn on_close(&mut self, myself: &ActorRef<PeerMsg>, seat: Option<u64>, order: Order) {
+        let is_meant = |one: &Loop| seat.is_none_or(|seat| one.seat == seat);
+        let meant: Vec<_> = self.loops.iter().filter(|(_, one)| is_meant(one)).map(|(number, _)| *number).collect();
+        for number in meant {
+            self.order(number, order);
+        }
+        if seat.is_none() && self.dial.take().is_some() {
+            self.on_not_dialed(myself, Gone::NotDialed);
+        }
+    }
+
     fn on_tick(&mut self, myself: &ActorRef<PeerMsg>) {
         let now = Instant::now();
         let frozen_timeout = self.shared.connections.limits.frozen_timeout;
@@ -271,6 +297,9 @@ impl PeerState {
                 self.shared.connections.counters.count(Reason::ClosedFrozen);
                 one.child.kill();
             }
+        }
+        for one in self.loops.values() {
+            one.source.note_rtt(one.path_and_rtt().1);
         }
         let loops = &self.loops;
         let leases = |number| loops.get(&number).map_or(0, |one: &Loop| one.leases_of_topics());
@@ -330,9 +359,9 @@ impl PeerState {
 
     fn dial(&mut self, myself: &ActorRef<PeerMsg>) {
         let context = &self.shared.connections;
-        let permit = match self.shared.door.admit_dial() {
+        let permit = match self.shared.door.admit_dial(Instant::now()) {
             Ok(permit) => permit,
-            Err(Refusal::AtCap | Refusal::HalfOpen) => {
+            Err(_shortage) => {
                 context.counters.count(Reason::DialRefused);
                 return self.on_not_dialed(myself, Gone::NotDialed);
             }
@@ -368,15 +397,49 @@ impl Loop {
         self.source.leases().saturating_sub(usize::from(self.kept.is_some()))
     }
 
-    fn census(&self, number: u64, now: Instant) -> ConnectionCensus {
-        let (path, rtt) = match self.connection.upgrade() {
-            Some(connection) => {
-                let paths = connection.paths();
-                let selected = paths.iter().find(|path| path.is_selected());
-                (selected.as_ref().map(|path| path.remote_addr().clone()), selected.as_ref().map(|path| path.rtt()))
+    fn path_and_rtt(&self) -> (Option<TransportAddr>, Option<Duration>) {
+        let Some(connection) = self.connection.upgrade() else { return (None, None) };
+        let paths = connection.paths();
+        let selected = paths.iter().find(|path| path.is_selected());
+        (selected.as_ref().map(|path| path.remote_addr().clone()), selected.as_ref().map(|path| path.rtt()))
+    }
+
+    /// Its line in the history.
+    fn account(&self, number: u64, peer: EndpointId, exit: &Exit<Closed>, now: Instant) -> ClosedConnection {
+        let (cause, closed_by, code, detail) = match exit {
+            Exit::Finished(closed) => {
+                let (cause, closed_by) = closed.end.cause();
+                let detail = match &closed.end {
+                    ConnectionEnd::Lost(error) => error.clone(),
+                    _ => closed.close.reason(),
+                };
+                let code = (closed_by != ClosedBy::Lost).then(|| u64::from(closed.close.code.number()));
+                (cause, closed_by, code, detail)
             }
-            None => (None, None),
+            Exit::Panicked(text) => ("panicked", ClosedBy::Us, None, text.clone()),
+            Exit::Killed => ("killed", ClosedBy::Us, None, String::new()),
         };
+        let carried = match exit {
+            Exit::Finished(closed) => (closed.bytes_sent, closed.bytes_received),
+            Exit::Panicked(_) | Exit::Killed => (0, 0),
+        };
+        ClosedConnection {
+            number,
+            peer,
+            side: self.side,
+            code,
+            cause,
+            detail,
+            closed_by,
+            age: now.duration_since(self.since),
+            bytes_sent: carried.0,
+            bytes_received: carried.1,
+            at: now,
+        }
+    }
+
+    fn census(&self, number: u64, now: Instant) -> ConnectionCensus {
+        let (path, rtt) = self.path_and_rtt();
         ConnectionCensus {
             number,
             side: self.side,

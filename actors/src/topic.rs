@@ -297,11 +297,20 @@ impl Topic {
                 Effect::Send { to, message } => self.send(to, message),
                 Effect::Farewell(peer) => self.farewell(peer),
                 Effect::Release(peer) => self.release(peer),
-                // Nobody listening is fine: a publisher need not.
-                Effect::Emit(event) => drop(self.inboxes.events.send(event)),
+                Effect::Emit(event) => self.emit(event),
                 Effect::Count(reason, count) => self.context.common.counters.add(reason, count),
             }
         }
+    }
+
+    fn emit(&self, event: Event) {
+        if let Event::Received(message) = &event
+            && let Some(lease) = self.leases.get(&message.delivered_from)
+        {
+            lease.note_novel(Instant::now());
+        }
+        // Nobody listening is fine: a publisher need not.
+        drop(self.inboxes.events.send(event));
     }
 
     fn greet(&self, lease: &Lease, now: Instant) {

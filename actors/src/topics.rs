@@ -157,10 +157,14 @@ impl TopicsState {
         });
         let restarts = Restarts::new(limits.restarts_max, limits.restart_period);
         let weak_frames = frames_in.downgrade();
-        self.context
-            .common
-            .routes
-            .open_topic(topic, TopicRoute { frames: frames_in, signals: inboxes.signals.clone() });
+        self.context.common.routes.open_topic(
+            topic,
+            TopicRoute {
+                frames: frames_in,
+                signals: inboxes.signals.clone(),
+                neighbors: inboxes.neighbors.subscribe(),
+            },
+        );
         let leave = CancellationToken::new();
         let weak_commands = commands_in.downgrade();
         let (child, pulse) = self.spawn(myself, topic, &inboxes, &leave);

@@ -143,7 +143,7 @@ impl Buckets {
     /// the node counts as one admission of a flood.
     pub(crate) fn take_global(&mut self, now: Instant) -> Result<(), Exhausted> {
         let now = self.advance(now);
-        if !self.global.wait(self.limits.global, now).is_zero() {
+        if !self.has_global(now) {
             return Err(Exhausted::Global);
         }
         self.global = self.global.taken(self.limits.global, now);
@@ -163,6 +163,12 @@ impl Buckets {
             self.groups.put(key, bucket);
         }
         Ok(())
+    }
+
+    /// Whether the node has a token. Takes nothing.
+    pub(crate) fn has_global(&mut self, now: Instant) -> bool {
+        let now = self.advance(now);
+        self.global.wait(self.limits.global, now).is_zero()
     }
 
     /// Whether the groups of an origin have a token. Takes nothing.
@@ -188,6 +194,11 @@ impl Buckets {
     pub(crate) fn drop_chance(&mut self, now: Instant) -> f64 {
         self.advance(now);
         self.flood.drop_chance()
+    }
+
+    /// The most groups that were ever remembered at one time.
+    pub(crate) fn high_water(&self) -> usize {
+        self.groups.high_water
     }
 
     /// The groups remembered. One whose bucket is full again need not be.
@@ -226,11 +237,12 @@ struct Table {
     /// The same, the fullest first.
     order: BTreeSet<(Instant, GroupKey)>,
     groups_max: usize,
+    high_water: usize,
 }
 
 impl Table {
     fn new(groups_max: usize) -> Self {
-        Self { full_at: BTreeMap::new(), order: BTreeSet::new(), groups_max }
+        Self { full_at: BTreeMap::new(), order: BTreeSet::new(), groups_max, high_water: 0 }
     }
 
     /// The bucket of a group. One that is not remembered is full.
@@ -246,6 +258,7 @@ impl Table {
         }
         self.full_at.insert(key, bucket.full_at);
         self.order.insert((bucket.full_at, key));
+        self.high_water = self.high_water.max(self.full_at.len());
         debug_assert_eq!(self.full_at.len(), self.order.len());
     }
 

@@ -15,6 +15,8 @@ fn the_youngest_of_the_largest_group_goes() {
     let crowd = [aged(1, 7, 900), aged(2, 7, 800), aged(3, 7, 40), aged(4, 8, 35), aged(5, 9, 32)];
     check(&crowd, 15, Need::Pressure, expect!["3"]);
     check(&crowd, 15, Need::KnownPeer, expect!["3"]);
+    let long_lived = [aged(1, 7, 900), aged(2, 7, 800), aged(3, 8, 40), aged(4, 9, 35)];
+    check(&long_lived, 15, Need::Pressure, expect!["4"]);
     check(&[aged(1, 1, 500), aged(2, 2, 400), aged(3, 3, 300)], 15, Need::Pressure, expect!["3"]);
     check(&[], 128, Need::KnownPeer, expect!["nobody"]);
 }
