@@ -116,6 +116,7 @@ impl MeshBuilder {
             addresses,
             limits,
             lists,
+            scarce: Arc::default(),
             draining: Arc::default(),
         };
         Mesh::start(parts).await
@@ -137,6 +138,7 @@ pub(crate) struct Parts {
     /// Rung by the door, heard by the acceptor.
     pub(crate) slot_free: Arc<Notify>,
     pub(crate) history: Arc<Mutex<History>>,
+    pub(crate) scarce: Arc<AtomicBool>,
     pub(crate) draining: Arc<AtomicBool>,
 }
 
@@ -156,6 +158,7 @@ impl Parts {
             nursery: self.nursery.clone(),
             lists: self.lists.clone(),
             history: self.history.clone(),
+            scarce: self.scarce.clone(),
             draining: self.draining.clone(),
         }
     }
