@@ -8,7 +8,8 @@ use std::sync::{
 use iroh::EndpointId;
 
 use crate::{
-    access::Lists, address_book::AddressBook, counters::Counters, limits::Limits, routes::Routes, supervisor::Nursery,
+    access::Lists, address_book::AddressBook, counters::Counters, limits::Limits, redial::Redials, routes::Routes,
+    supervisor::Nursery,
 };
 
 /// The common ground of one mesh. Cheap to clone.
@@ -21,6 +22,7 @@ pub(crate) struct Context {
     pub(crate) counters: Counters,
     pub(crate) nursery: Nursery,
     pub(crate) lists: Lists,
+    pub(crate) redials: Redials,
     pub(crate) draining: Arc<AtomicBool>,
 }
 

@@ -32,6 +32,7 @@ pub mod limits;
 pub mod mesh;
 mod peer;
 mod peers;
+mod redial;
 mod routes;
 mod supervisor;
 #[cfg(feature = "testing")]

@@ -26,6 +26,7 @@ use crate::{
     ledger::{Kind, Ledger, LedgerReport, Owned},
     limits::Limits,
     peers::PeersMsg,
+    redial::Redials,
     routes::Routes,
     supervisor::Nursery,
     topics::{JoinRequest, TopicsMsg},
@@ -121,6 +122,7 @@ impl MeshBuilder {
             counters: Counters::default(),
             endpoint,
             addresses,
+            redials: Redials::new(&limits),
             limits,
             lists,
             draining: Arc::default(),
@@ -140,6 +142,7 @@ pub(crate) struct Parts {
     pub(crate) addresses: AddressBook,
     pub(crate) counters: Counters,
     pub(crate) lists: Lists,
+    pub(crate) redials: Redials,
     pub(crate) draining: Arc<AtomicBool>,
 }
 
@@ -154,6 +157,7 @@ impl Parts {
             counters: self.counters.clone(),
             nursery: self.nursery.clone(),
             lists: self.lists.clone(),
+            redials: self.redials.clone(),
             draining: self.draining.clone(),
         }
     }
@@ -282,6 +286,7 @@ impl Mesh {
             connections_high_water: occupancy.high_water,
             connection_cap: occupancy.cap,
             addresses: parts.addresses.len(),
+            redials: parts.redials.census(),
             counts: parts.counters.read(),
             ledger: self.report(&[of_peers, of_topics]),
         })

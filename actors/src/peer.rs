@@ -4,7 +4,7 @@
 //! it once there is nothing left to supervise. It never awaits the network: its children do. What to do is decided in
 //! `peer/state.rs`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use iroh::{Endpoint, EndpointId};
 use n0_future::time::Instant;
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     admission::{Door, Refusal},
+    backoff::redials::{Dial, Failure},
     census::{CensusCollector, ConnectionCensus, PeerCensus, Side},
     close::{Close, CloseCode},
     connection::{self, Closed, ConnectionNumbers, Established, Order, Orders},
@@ -22,6 +23,7 @@ use crate::{
     handshake::HandshakeError,
     lease::{Lease, LeaseSource, outbox},
     ledger::{Entry, Kind},
+    redial::Redial,
     routes::Gone,
     supervisor::{Child, Exit, Heartbeat, Pulse},
 };
@@ -83,6 +85,7 @@ pub(crate) struct PeerState {
     peer: EndpointId,
     on_idle: OnIdle,
     shared: PeerShared,
+    redial: Redial,
     state: State,
     loops: BTreeMap<u64, Loop>,
     dial: Option<Child>,
@@ -118,6 +121,7 @@ impl Actor for Peer {
         let context = &shared.connections;
         Ok(PeerState {
             _entry: context.nursery.ledger.enter(Kind::Peer),
+            redial: Redial::new(peer, context),
             state: State::new(context.me, peer, &context.limits),
             peer,
             on_idle,
@@ -190,6 +194,7 @@ impl PeerState {
         let (side, perennial) = (established.side, established.is_perennial());
         let number = self.start_loop(myself, established);
         tracing::info!(peer = %self.peer.fmt_short(), number, ?side, perennial, "connected");
+        self.redial.on_connected(side);
         let effects = self.state.on_connected(number, side, perennial, Instant::now());
         self.apply(myself, effects);
     }
@@ -231,25 +236,28 @@ impl PeerState {
 
     fn on_dial_ended(&mut self, myself: &ActorRef<PeerMsg>, exit: Exit<Result<Established, HandshakeError>>) {
         self.dial = None;
-        let error = match exit {
+        let (error, failure) = match exit {
             Exit::Finished(Ok(established)) => return self.on_established(myself, established),
-            Exit::Finished(Err(HandshakeError::TimedOut)) => "timed out".to_owned(),
-            Exit::Finished(Err(HandshakeError::Failed(error))) => error,
-            Exit::Panicked(text) => format!("panicked: {text}"),
-            Exit::Killed => "killed".to_owned(),
+            Exit::Finished(Err(HandshakeError::TimedOut)) => ("timed out".to_owned(), Failure::Silent),
+            Exit::Finished(Err(HandshakeError::Failed(failed))) => (failed.text, failed.failure),
+            Exit::Panicked(text) => (format!("panicked: {text}"), Failure::Ours),
+            Exit::Killed => ("killed".to_owned(), Failure::Ours),
         };
-        tracing::debug!(peer = %self.peer.fmt_short(), %error, "dial failed");
+        tracing::debug!(peer = %self.peer.fmt_short(), %error, ?failure, "dial failed");
+        if self.loops.is_empty() {
+            self.redial.on_failed(failure);
+        }
         self.shared.connections.counters.count(Reason::DialFailed);
         self.on_not_dialed(myself, Gone::Lost);
     }
 
     fn on_connection_ended(&mut self, myself: &ActorRef<PeerMsg>, number: u64, exit: Exit<Closed>) {
-        self.loops.remove(&number);
+        let lived = self.loops.remove(&number).map_or_else(Duration::default, |one| one.since.elapsed());
         let how = match &exit {
             Exit::Finished(closed) => closed.end.gone(),
             Exit::Panicked(_) | Exit::Killed => Gone::Lost,
         };
-        match exit {
+        match &exit {
             Exit::Finished(Closed { end, .. }) => {
                 tracing::info!(peer = %self.peer.fmt_short(), number, ?end, "connection ended");
             }
@@ -260,6 +268,7 @@ impl PeerState {
         }
         let effects = self.state.on_ended(number, how);
         self.apply(myself, effects);
+        self.redial.on_ended(&exit, lived, self.loops.is_empty());
     }
 
     fn on_tick(&mut self, myself: &ActorRef<PeerMsg>) {
@@ -330,6 +339,17 @@ impl PeerState {
 
     fn dial(&mut self, myself: &ActorRef<PeerMsg>) {
         let context = &self.shared.connections;
+        match self.redial.may_dial() {
+            Dial::Now => {}
+            // Not longer than an attempt may take: the topics count on an answer by then.
+            Dial::At(due) if due.duration_since(Instant::now()) <= context.limits.dial_timeout => {
+                return self.state.on_wait(due);
+            }
+            Dial::At(_) | Dial::No => {
+                context.counters.count(Reason::DialTooEarly);
+                return self.on_not_dialed(myself, Gone::NotDialed);
+            }
+        }
         let permit = match self.shared.door.admit_dial() {
             Ok(permit) => permit,
             Err(Refusal::AtCap | Refusal::HalfOpen) => {
@@ -337,6 +357,7 @@ impl PeerState {
                 return self.on_not_dialed(myself, Gone::NotDialed);
             }
         };
+        self.redial.on_dial();
         let owner = myself.clone();
         let task = dialer::run(
             self.shared.endpoint.clone(),
@@ -358,7 +379,14 @@ impl PeerState {
     fn on_census(&self, collector: &CensusCollector) {
         let now = Instant::now();
         let connections = self.loops.iter().map(|(number, one)| one.census(*number, now)).collect();
-        let census = PeerCensus { id: self.peer, connections, dialing: self.state.is_dialing() };
+        let standstill = self.redial.standstill();
+        let census = PeerCensus {
+            id: self.peer,
+            connections,
+            dialing: self.state.is_dialing(),
+            waiting_until: standstill.until.map(|until| until.duration_since(now)),
+            failures: standstill.failures,
+        };
         collector.add_peer(census, self.loops.len(), usize::from(self.dial.is_some()));
     }
 }

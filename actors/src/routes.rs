@@ -95,6 +95,11 @@ impl Routes {
         source.upgrade().filter(|lease| !lease.is_stale())
     }
 
+    /// Remotes with a connection.
+    pub(crate) fn remotes(&self) -> usize {
+        self.read().peers.len()
+    }
+
     /// Tells every topic what became of `peer`.
     pub(crate) fn signal(&self, peer: EndpointId, signal: Signal) {
         for route in self.read().topics.values() {

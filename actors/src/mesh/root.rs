@@ -284,6 +284,7 @@ impl RootState {
             child.kill();
         }
         self.parts.addresses.sweep(now);
+        self.parts.redials.sweep(now);
         // A branch between two lives has nothing to look after.
         let _restarting = self.branches.tell_peers(PeersMsg::Tick);
         let _restarting = self.branches.tell_topics(TopicsMsg::Tick);
