@@ -151,6 +151,7 @@ impl Mesh {
             connections_high_water: occupancy.high_water,
             connection_cap: occupancy.cap,
             addresses: parts.addresses.len(),
+            redials: parts.redials.census(),
             counts: parts.counters.read(),
             ledger: self.report(&[of_peers, of_topics]),
         })

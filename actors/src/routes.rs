@@ -97,6 +97,11 @@ impl Routes {
         source.upgrade().filter(|lease| !lease.is_stale())
     }
 
+    /// Remotes with a connection.
+    pub(crate) fn remotes(&self) -> usize {
+        self.read().peers.len()
+    }
+
     /// Whether a topic gossips with `peer`.
     pub(crate) fn is_neighbor(&self, peer: &EndpointId) -> bool {
         self.read().topics.values().any(|route| route.neighbors.borrow().contains(peer))

@@ -7,6 +7,7 @@ mod crowd;
 mod hostile;
 mod interop;
 mod load;
+mod redial;
 mod respawn;
 mod rotation;
 mod supervision;

@@ -100,12 +100,14 @@ enum StreamEnd {
 }
 
 /// Whether the remote closed with a word of ours, or something else went wrong.
-fn ended_by(error: &ConnectionError) -> ConnectionEnd {
-    let close = match error {
-        ConnectionError::ApplicationClosed(close) => Close::read(close.error_code.into_inner(), &close.reason),
-        _ => None,
-    };
-    close.map_or_else(|| ConnectionEnd::Lost(error.to_string()), ConnectionEnd::RemoteClosed)
+pub(super) fn ended_by(error: &ConnectionError) -> ConnectionEnd {
+    let ConnectionError::ApplicationClosed(close) = error else { return ConnectionEnd::Lost(error.to_string()) };
+    let number = close.error_code.into_inner();
+    match Close::read(number, &close.reason) {
+        Some(close) => ConnectionEnd::RemoteClosed(close),
+        None if number == 0 => ConnectionEnd::RemoteRetired(error.to_string()),
+        None => ConnectionEnd::Lost(error.to_string()),
+    }
 }
 
 /// How long an accepted connection may be silent. An honest remote has something to say, or it would not have dialed, and
@@ -308,6 +310,8 @@ impl<'a> ReceiveHalf<'a> {
         if !inbound.learned.is_empty() || inbound.sender_data.is_some() {
             let now = Instant::now();
             let addresses = &self.context.addresses;
+            // Or gossip would bring back for ever whoever has left.
+            inbound.learned.retain(|(peer, _)| !self.context.redials.is_ghost(peer, now));
             let mut kept = true;
             if let Some(info) = inbound.sender_data.take() {
                 kept &= addresses.learn_first_hand(self.peer, info, now);
