@@ -1,6 +1,6 @@
 //! Scripts for the thinking half of a topic, on virtual time. Storms over a virtual network are in `tests/storm.rs`.
 
-use super::*;
+use super::{housekeeping::ANSWER_WAIT, *};
 use crate::wire::inspect::inspect;
 
 fn key(seed: u8) -> EndpointId {
