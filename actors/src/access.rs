@@ -25,9 +25,26 @@ pub trait Admission: fmt::Debug + Send + Sync + 'static {
         Standing::Unknown
     }
 
-    /// Whether `remote` may become a neighbour on `topic`. Asked before its Join or Neighbor reaches the protocol, once per
-    /// remote and topic while the two stay in touch. Takes its time, within [`crate::Limits::approval_timeout`]; then, or
-    /// if it panics, the answer is no.
+    /// Whether [`Admission::on_join`] has anything to say. If not, nobody is asked and no Join waits. Looked at when a topic
+    /// is joined.
+    fn decides_joins(&self) -> bool {
+        true
+    }
+
+    /// Whether `remote` may become a neighbour on `topic`. Asked before anything it says of the topic reaches the protocol:
+    /// until the answer its Join or Neighbor waits, and the rest is dropped and counted
+    /// ([`crate::Reason::JoinNotApproved`]). It makes no difference which side dialed. Remotes that the application itself
+    /// has named for this topic are approved by that, also later; all others are asked about, whoever introduced them.
+    ///
+    /// A yes holds while the two stay in touch and a minute beyond; to take it back, deny the remote. A no holds for 5 s: a
+    /// remote that comes again later is asked about again, so a change of mind needs no other word. A refused remote does
+    /// not enter the view, neither hears nor says anything on this topic, learns of no other member, and is not dialed; a
+    /// stock node among them is parted from in its own words, and its other topics with this node go on.
+    ///
+    /// Takes its time, within [`crate::Limits::approval_timeout`]; then, or if it panics, the answer is no. At most
+    /// [`crate::Limits::approvals_max`] remotes wait on a topic at once; beyond that a remote is refused without asking, for
+    /// that attempt. Runs on a task of its own, which is dropped when its remote is gone. It must not block its thread: the
+    /// topic would not notice, but the runtime has only so many of them.
     fn on_join(&self, remote: EndpointId, topic: TopicId) -> BoxFuture<bool> {
         let _ = (remote, topic);
         Box::pin(std::future::ready(true))
@@ -38,7 +55,11 @@ pub trait Admission: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AdmitAll;
 
-impl Admission for AdmitAll {}
+impl Admission for AdmitAll {
+    fn decides_joins(&self) -> bool {
+        false
+    }
+}
 
 /// What a node makes of a remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

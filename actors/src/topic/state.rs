@@ -29,12 +29,14 @@ use crate::{
 };
 
 mod acquaintances;
+mod approvals;
 mod contacts;
 mod housekeeping;
 mod recent;
 
 use acquaintances::Acquaintances;
 pub(crate) use acquaintances::Memory;
+use approvals::Approvals;
 use contacts::{Contact, Contacts};
 use recent::Recent;
 
@@ -56,6 +58,14 @@ pub(crate) enum Effect {
     Send { to: EndpointId, message: ProtoMessage },
     /// Part from a remote that is no neighbour with the farewell, and let go of its connection.
     Farewell(EndpointId),
+    /// Let go of the connection of a remote that was not approved. It is owed a farewell, but not before the connection
+    /// retires: a stock node that hears one on any topic stops talking on all of them.
+    Decline(EndpointId),
+    /// Ask the embedder about this remote, and come back with the number and its word.
+    Ask { peer: EndpointId, number: u64 },
+    /// Nobody waits for the embedder's word on this remote any more. Goes without saying with [`Effect::Farewell`],
+    /// [`Effect::Decline`] and [`Effect::Release`].
+    Unask(EndpointId),
     /// Finish our stream to this remote and let go of its connection.
     Release(EndpointId),
     /// Tell the application.
@@ -76,6 +86,7 @@ pub(crate) struct State {
     announced_since_sweep: usize,
     neighbors: BTreeSet<EndpointId>,
     contacts: Contacts,
+    approvals: Approvals,
     /// When we last said Neighbor to whom, until it says it to us. The protocol takes each of these for a request under way:
     /// it does not fill a view whose places such requests seem to have taken, and does not answer a remote that has one.
     /// But an answer is not answered, so those it would wait for to the end of the neighbourhood.
@@ -106,6 +117,7 @@ impl State {
             announced_since_sweep: 0,
             neighbors: BTreeSet::new(),
             contacts: Contacts::default(),
+            approvals: Approvals::new(&limits),
             unanswered: BTreeMap::new(),
             announced: Recent::new(&mut rng, limits.announced_max * 4, Duration::from_secs(5), now),
             published: Recent::new(&mut rng, 8192, id_retention, now),
@@ -148,7 +160,9 @@ impl State {
     pub(crate) fn on_join(&mut self, peers: Vec<EndpointId>, now: Instant) -> Vec<Effect> {
         let peers: Vec<_> = peers.into_iter().filter(|peer| *peer != self.me).collect();
         self.acquaintances.on_join(&peers, &self.neighbors, &mut self.rng, now);
-        self.feed(InEvent::Command(Command::Join(peers)), DownReason::Evicted, now)
+        let mut effects = self.on_named(&peers, now);
+        effects.extend(self.feed(InEvent::Command(Command::Join(peers)), DownReason::Evicted, now));
+        effects
     }
 
     /// Takes up what a crashed state knew.
@@ -192,6 +206,10 @@ impl State {
         inbound: Inbound,
         now: Instant,
     ) -> Vec<Effect> {
+        let inbound = match self.await_approval(from, connection, inbound, now) {
+            Ok(inbound) => inbound,
+            Err(effects) => return effects,
+        };
         if let Some(refused) = self.refuse(&from, connection, &inbound, now) {
             return vec![refused];
         }
@@ -299,6 +317,7 @@ impl State {
     /// The one place where the state hears that a remote is done with this topic.
     fn on_peer_done(&mut self, peer: EndpointId, ending: Ending, now: Instant) -> Vec<Effect> {
         self.contacts.remove(&peer);
+        self.approvals.on_parted(peer, now);
         self.unanswered.remove(&peer);
         let mut effects = Vec::new();
         if ending == Ending::Polite && !self.neighbors.contains(&peer) {
@@ -315,6 +334,7 @@ impl State {
 
     fn part(&mut self, peer: EndpointId, now: Instant) {
         self.contacts.part(peer, now + self.limits.farewell_timeout);
+        self.approvals.on_parted(peer, now);
     }
 
     /// What may not reach the protocol's state from this remote at this moment.
@@ -367,6 +387,12 @@ impl State {
                 OutEvent::SendMessage(to, ProtoMessage::Gossip(_)) if !self.neighbors.contains(&to) => {}
                 OutEvent::SendMessage(to, message)
                     if self.acquaintances.has_refused(&to) && message == wire::neighbor_request() => {}
+                OutEvent::SendMessage(to, message) if !self.may_be_told(&to, &message, now) => {
+                    if wire::is_neighbor(&message) {
+                        // The protocol takes it for a request under way.
+                        self.unanswered.insert(to, now);
+                    }
+                }
                 OutEvent::SendMessage(to, message) => {
                     if wire::is_neighbor(&message) {
                         self.unanswered.insert(to, now);

@@ -21,13 +21,20 @@ impl State {
             let ending = if self.neighbors.contains(&peer) { Ending::Lost } else { Ending::Polite };
             effects.extend(self.on_peer_done(peer, ending, now));
         }
+        self.refuse_overdue(now, effects);
         for peer in self.contacts.idle_since(now, self.limits.linger, &self.neighbors) {
+            if self.approvals.is_pending(&peer) {
+                continue;
+            }
             self.part(peer, now);
             effects.push(Effect::Farewell(peer));
         }
         // A remote that goes on talking although we are no neighbours believes that we are: tell it, or it would push
         // payload for ever (an asymmetric view; HyParView has no other repair for it).
         for peer in self.contacts.stranger_since(now, self.limits.linger * 4, &self.neighbors) {
+            if self.approvals.is_pending(&peer) {
+                continue;
+            }
             self.part(peer, now);
             effects.push(Effect::Send { to: peer, message: wire::disconnect(true) });
             effects.push(Effect::Release(peer));

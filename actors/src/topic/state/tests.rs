@@ -348,4 +348,5 @@ fn a_publish_tells_its_budget_and_a_repetition() {
     assert!(matches!(state.on_publish(vec![0; CONTENT_MAX].into(), now), Ok((true, _))));
 }
 
+mod approval;
 mod storm;
