@@ -25,8 +25,8 @@ pub trait Admission: fmt::Debug + Send + Sync + 'static {
         Standing::Unknown
     }
 
-    /// Whether [`Admission::on_join`] has anything to say. If not, nobody is asked and no Join waits. Looked at when a topic
-    /// is joined.
+    /// Whether [`Admission::on_join`] has anything to say. If not, nobody is asked and no Join waits. Looked at once, when
+    /// the mesh is spawned.
     fn decides_joins(&self) -> bool {
         true
     }
@@ -38,8 +38,9 @@ pub trait Admission: fmt::Debug + Send + Sync + 'static {
     ///
     /// A yes holds while the two stay in touch and a minute beyond; to take it back, deny the remote. A no holds for 5 s: a
     /// remote that comes again later is asked about again, so a change of mind needs no other word. A refused remote does
-    /// not enter the view, neither hears nor says anything on this topic, learns of no other member, and is not dialed; a
-    /// stock node among them is parted from in its own words, and its other topics with this node go on.
+    /// not enter the view, neither hears nor says anything on this topic, and learns of no other member; while the no holds
+    /// it is not dialed for it either. A stock node takes the refusal without harm, and its other topics with this node go
+    /// on.
     ///
     /// Takes its time, within [`crate::Limits::approval_timeout`]; then, or if it panics, the answer is no. At most
     /// [`crate::Limits::approvals_max`] remotes wait on a topic at once; beyond that a remote is refused without asking, for
@@ -95,6 +96,7 @@ pub struct ListFull;
 pub(crate) struct Lists {
     lists: Arc<RwLock<Inner>>,
     embedder: Arc<dyn Admission>,
+    decides_joins: bool,
     access: Access,
 }
 
@@ -106,7 +108,7 @@ struct Inner {
 
 impl Lists {
     pub(crate) fn new(access: Access, embedder: Arc<dyn Admission>) -> Self {
-        Self { lists: Arc::default(), embedder, access }
+        Self { lists: Arc::default(), decides_joins: embedder.decides_joins(), embedder, access }
     }
 
     /// Puts `remote` on the known list, and takes it off the other.
@@ -161,6 +163,11 @@ impl Lists {
             (Standing::Unknown, Access::KnownOnly) => Standing::Denied,
             (standing, _) => standing,
         }
+    }
+
+    /// Whether the embedder is to be asked about Joins at all.
+    pub(crate) fn decides_joins(&self) -> bool {
+        self.decides_joins
     }
 
     /// The embedder, for whoever asks it about a Join.

@@ -105,7 +105,7 @@ impl Topic {
     pub(crate) fn new(topic: TopicId, context: TopicContext, inboxes: Arc<TopicInboxes>, rng: StdRng) -> Self {
         let now = Instant::now();
         let mut state = State::new(context.common.me, (*context.common.limits).clone(), rng, now);
-        if context.common.lists.embedder().decides_joins() {
+        if context.common.lists.decides_joins() {
             state.require_approval();
         }
         let asking = Asking::new(topic, context.common.clone(), &inboxes);

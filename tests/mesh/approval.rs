@@ -14,7 +14,10 @@ use std::{
 use iroh::EndpointId;
 use iroh_gossip::proto::TopicId;
 use n0_future::boxed::BoxFuture;
-use perennial::{Admission, Kind, Limits, Mesh, Reason};
+use perennial::{
+    Admission, Kind, Limits, Mesh, Reason,
+    testing::{Fault, How},
+};
 use perennial_tests::{
     Ours, PATIENCE, Stock, Topic, World, eventually, frames, ours::fast_limits, raw::RawOptions, topic::spread,
     topic_id, wait::must,
@@ -47,6 +50,8 @@ async fn a_refused_stock_node_stays_outside_and_its_other_topics_go_on() {
     assert_eq!((stranger_at_closed.log().messages, shouted), (0, Ok(())));
     assert!(!at_closed.has_heard("from outside") && !friend_at_closed.has_heard("from outside"));
     assert_eq!(at_closed.neighbors(), [friend.id()]);
+    // After a farewell it would stop talking on every topic and have to dial again.
+    assert_eq!(stranger.connections(), 1, "the refusal cost it its connection");
     for topic in [&at_open, &stranger_at_open] {
         assert!(topic.log().downs.is_empty(), "the refusal cost it another topic: {:?}", topic.log().downs);
     }
@@ -84,6 +89,26 @@ async fn a_stock_node_that_was_refused_and_closed_on_can_dial_again() {
     let at_stranger = join_until_seen(&stranger, topic_id, &ours).await;
     spread(&at_stranger, &[&at_ours], "dialed again", PATIENCE).await;
     spread(&at_ours, &[&at_stranger], "and heard", PATIENCE).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_ours_that_was_refused_gets_in_by_itself_when_the_word_changes() {
+    let topic_id = topic_id("refused and patient");
+    let mut world = World::new().await;
+    let stranger = world.ours().await;
+    let door = Doorman::new(Word::No);
+    let ours = world.ours_from(door.mesh(fast_limits())).await;
+    let at_ours = ours.join(topic_id, &[]).await;
+    let at_stranger = stranger.join(topic_id, &[ours.addr()]).await;
+    ours.counts(Reason::JoinNotApproved, 2).await;
+    assert!(at_ours.neighbors().is_empty() && at_stranger.neighbors().is_empty());
+    door.say(stranger.id(), topic_id, Word::Yes);
+    at_stranger.sees(ours.id()).await;
+    spread(&at_stranger, &[&at_ours], "let in", PATIENCE).await;
+    spread(&at_ours, &[&at_stranger], "welcome", PATIENCE).await;
+    let line = stranger.census().await.ledger.kind(Kind::Approval);
+    assert_eq!(line.spawned, 0, "where nobody decides, nobody is asked");
     world.finish().await;
 }
 
@@ -148,25 +173,43 @@ async fn an_embedder_that_panics_or_never_answers_has_said_no() {
     world.finish().await;
 }
 
-/// The application leaves, or the topic's loop dies, while a question is open: the question goes with it.
+/// The question is killed, the topic's loop is, the application leaves: each time nobody goes on asking.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn open_questions_end_with_their_topic() {
+async fn open_questions_end_with_whoever_asks_them() {
     let topic_id = topic_id("open questions");
     let mut world = World::new().await;
-    let stranger = world.stock().await;
     let door = Doorman::new(Word::Never);
     let limits = Limits { approval_timeout: PATIENCE, ..fast_limits() };
     let ours = world.ours_from(door.mesh(limits)).await;
     let at_ours = ours.join(topic_id, &[]).await;
-    let at_stranger = stranger.join(topic_id, &[ours.addr()]).await;
     let ledger = ours.mesh().ledger_counters();
-    eventually(PATIENCE, "a question", async || must(ledger.alive(Kind::Approval) == 1, || "none".into())).await;
-    let census = ours.census().await;
-    assert_eq!(census.ledger.kind(Kind::Approval).owned, 1, "it has an owner");
+    let open = async |count| {
+        eventually(PATIENCE, &format!("{count} open questions"), async || {
+            let line = ours.census().await.ledger.kind(Kind::Approval);
+            must(line.owned == count && line.orphans() == 0, || format!("{line:?}"))
+        })
+        .await;
+    };
+
+    let strangers = [world.stock().await, world.stock().await, world.stock().await];
+    let mut joined = vec![strangers[0].join(topic_id, &[ours.addr()]).await];
+    open(1).await;
+    assert!(ours.mesh().inject(Fault { kind: Kind::Approval, how: How::Kill }));
+    ours.counts(Reason::JoinNotApproved, 1).await;
+    open(0).await;
+
+    joined.push(strangers[1].join(topic_id, &[ours.addr()]).await);
+    open(1).await;
+    assert!(ours.mesh().inject(Fault { kind: Kind::Topic, how: How::Panic }));
+    eventually(PATIENCE, "a restart", async || must(at_ours.log().restarts == 1, || "none".into())).await;
+    open(0).await;
+
+    joined.push(strangers[2].join(topic_id, &[ours.addr()]).await);
+    open(1).await;
     at_ours.leave().await;
-    eventually(PATIENCE, "no question", async || must(ledger.alive(Kind::Approval) == 0, || "open".into())).await;
-    ours.has_no_orphans().await;
-    drop(at_stranger);
+    open(0).await;
+    assert_eq!(ledger.alive(Kind::Approval), 0);
+    drop(joined);
     world.finish().await;
 }
 

@@ -59,7 +59,7 @@ impl Ours {
     ///
     /// What the library said.
     pub async fn spawn_from(name: impl Into<String>, builder: MeshBuilder) -> Result<Self> {
-        let mesh = builder.spawn().await?;
+        let mesh = Box::pin(builder.spawn()).await?;
         let ledger = mesh.ledger_counters();
         Ok(Self { name: name.into(), mesh, ledger })
     }
