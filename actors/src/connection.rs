@@ -178,7 +178,7 @@ pub(crate) struct Order {
 /// The supervisor's end of the line on which at most one order is given. Dropping it is none.
 pub(crate) type Orders = oneshot::Sender<Order>;
 
-/// Topics a stock remote speaks of and this node has not joined. They are owed a farewell when the connection retires:
+/// Topics a stock remote speaks of and this node has not joined, or not with it. They are owed a farewell when the connection retires:
 /// a stock node that is closed on without a word sends into the dead connection for ever (`net.rs`, 0.101.0).
 #[derive(Debug, Default)]
 struct UnknownTopics {

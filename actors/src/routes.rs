@@ -199,6 +199,11 @@ impl Signals {
         self.notify.notify_one();
     }
 
+    /// Wakes the topic for another reason.
+    pub(crate) fn wake(&self) {
+        self.notify.notify_one();
+    }
+
     /// Waits until there is something to take. Cancel-safe.
     pub(crate) async fn wait(&self) {
         self.notify.notified().await;
