@@ -71,12 +71,7 @@ enum Ended {
 
 impl Crowd {
     /// Binds `sockets` sockets on addresses of their own. `topic` is what headers name.
-    pub(super) fn gather(
-        identities: Identities,
-        target: SocketAddr,
-        topic: [u8; 32],
-        sockets: usize,
-    ) -> Result<Self> {
+    pub(super) fn gather(identities: Identities, target: SocketAddr, topic: [u8; 32], sockets: usize) -> Result<Self> {
         let bind = |number| {
             let address = source(number);
             Endpoint::client(address).with_context(|| format!("cannot bind {address}"))

@@ -77,9 +77,9 @@ struct Cli {
     /// The control socket to create
     #[arg(long)]
     control: PathBuf,
-    /// The topic to join
-    #[arg(long, value_name = "64-HEX")]
-    topic: TopicId,
+    /// A topic to join; lines of stdin go to the first. May be repeated
+    #[arg(long, value_name = "64-HEX", required = true)]
+    topic: Vec<TopicId>,
     /// Only accept and close; no gossip
     #[arg(long)]
     bare: bool,
@@ -99,7 +99,8 @@ async fn main() -> Result<()> {
         .context("cannot bind an endpoint on 127.0.0.1")?;
     let listener = UnixListener::bind(&cli.control);
     let listener = listener.with_context(|| format!("cannot listen on {}", cli.control.display()))?;
-    let figures = Arc::new(Figures { endpoint: endpoint.clone(), neighbors: AtomicU64::new(0), peak: AtomicU64::new(0) });
+    let figures =
+        Arc::new(Figures { endpoint: endpoint.clone(), neighbors: AtomicU64::new(0), peak: AtomicU64::new(0) });
     tokio::spawn(serve(listener, figures.clone()));
     if cli.bare {
         tokio::spawn(accept_and_close(endpoint.clone()));
@@ -108,10 +109,14 @@ async fn main() -> Result<()> {
     } else {
         let gossip = Gossip::builder().spawn(endpoint.clone());
         let _router = Router::builder(endpoint.clone()).accept(GOSSIP_ALPN, gossip.clone()).spawn();
-        let (sender, receiver) = gossip.subscribe(cli.topic, Vec::new()).await?.split();
-        tokio::spawn(print(receiver, figures));
+        let mut senders = Vec::new();
+        for topic in cli.topic {
+            let (sender, receiver) = gossip.subscribe(topic, Vec::new()).await?.split();
+            tokio::spawn(print(receiver, figures.clone()));
+            senders.push(sender);
+        }
         say_ready(&endpoint);
-        publish(sender, BufReader::new(tokio::io::stdin())).await?;
+        publish(&senders[0], BufReader::new(tokio::io::stdin())).await?;
     }
     // An endpoint may take its time to close, and nobody is left to talk to.
     std::process::exit(0)
@@ -128,7 +133,7 @@ fn say(line: &serde_json::Value) {
 }
 
 /// Each line of the input is one message.
-async fn publish(sender: GossipSender, input: BufReader<tokio::io::Stdin>) -> Result<()> {
+async fn publish(sender: &GossipSender, input: BufReader<tokio::io::Stdin>) -> Result<()> {
     let mut lines = input.lines();
     while let Some(line) = lines.next_line().await? {
         sender.broadcast(line.into()).await?;
