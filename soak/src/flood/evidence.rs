@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     probes::{Answers, Probe, answers, percentile},
-    samples::{Cap, Sample, between, last_at, peak, settled, trough},
+    samples::{Cap, Sample, between, last_at, peak, settled},
     victim::Software,
 };
 
@@ -99,19 +99,26 @@ pub(crate) struct Evidence {
     pub flood: Answers,
     pub after: Answers,
     pub heap: Course,
-    /// What the heap of the quiet run grew by over the same stretch: probes alone cost that.
+    /// What the heap of the quiet run grew by over the same stretch, until the rest and until the end: probes alone
+    /// cost that.
     pub heap_drift: Option<f64>,
+    pub heap_drift_at_last: Option<f64>,
     pub rss: Course,
     pub tasks: Course,
     /// Of the tasks, those in the victim's own ledger.
     pub own_tasks: Course,
+    /// The most own tasks a rested victim of the quiet run had beyond those before: it asks for the newcomer who left.
+    pub own_tasks_quiet: Option<f64>,
     pub connections: Course,
     pub connections_high_water: Option<f64>,
     pub connection_cap: Option<f64>,
     pub half_open_peak: Option<f64>,
     pub caps: Vec<Cap>,
+    /// The most before the flood, and the most from then on.
     pub fds: Option<(f64, f64)>,
     pub threads: Option<(f64, f64)>,
+    /// The most threads in the quiet run: the runtime's pool for blocking calls breathes.
+    pub threads_quiet: Option<f64>,
     pub status_p99_ms: Option<f64>,
     /// Processor time the flood cost the victim, beyond what it uses undisturbed.
     pub victim_cpu_ms: Option<f64>,
@@ -127,11 +134,23 @@ pub(crate) struct Quiet {
     attack_s: f64,
     samples: Vec<Sample>,
     cpu_ms: Option<f64>,
+    own_tasks: Option<f64>,
+    threads: Option<f64>,
 }
 
 impl Quiet {
     pub(crate) fn of(record: &Record) -> Self {
-        Self { attack_s: record.times.attack_s, samples: record.samples.clone(), cpu_ms: extra_cpu_ms(record) }
+        let own_tasks = |sample: &Sample| sample.own_tasks.map(|tasks| tasks as f64);
+        let Times { attack_s, end_s, last_s, .. } = record.times;
+        let rested = peak(between(&record.samples, end_s + REST_S - 1.0, last_s), own_tasks);
+        let before = settled(&record.samples, attack_s - 1.0, own_tasks);
+        Self {
+            attack_s,
+            samples: record.samples.clone(),
+            cpu_ms: extra_cpu_ms(record),
+            own_tasks: rested.zip(before).map(|(rested, before)| (rested - before).max(0.0)),
+            threads: peak(&record.samples, |sample| sample.look.threads.map(|threads| threads as f64)),
+        }
     }
 
     /// What the heap grew by from just before the attack until `offset_s` after it. A longer run than the quiet one is
@@ -154,8 +173,9 @@ pub(crate) fn evidence(
     let probes = |from_s, until_s| answers(&record.probes, from_s, until_s);
     let samples = &record.samples;
     let felt = between(samples, attack_s, hold_end_s);
-    let whole = between(samples, before_s, last_s);
-    let range = |figure: fn(&Sample) -> Option<f64>| trough(whole, figure).zip(peak(whole, figure));
+    let most = |from_s, until_s, figure: fn(&Sample) -> Option<f64>| peak(between(samples, from_s, until_s), figure);
+    let mosts =
+        |figure: fn(&Sample) -> Option<f64>| most(before_s, attack_s, figure).zip(most(attack_s, last_s, figure));
     let mut answered_ms: Vec<f64> = felt.iter().map(|sample| sample.answered_ms).collect();
     answered_ms.sort_by(f64::total_cmp);
     let drops = |sample: &Sample| sample.look.dropped_datagrams.map(|drops| drops as f64);
@@ -173,16 +193,19 @@ pub(crate) fn evidence(
         after: probes(hold_end_s, last_s),
         heap: course(|sample| sample.heap_bytes),
         heap_drift: quiet.and_then(|quiet| quiet.heap_drift(end_s + REST_S - attack_s)),
+        heap_drift_at_last: quiet.and_then(|quiet| quiet.heap_drift(last_s - 1.0 - attack_s)),
         rss: course(|sample| sample.look.rss_bytes.map(|bytes| bytes as f64)),
         tasks: course(|sample| sample.tasks),
         own_tasks: course(|sample| sample.own_tasks.map(|tasks| tasks as f64)),
+        own_tasks_quiet: quiet.and_then(|quiet| quiet.own_tasks),
         connections: course(|sample| sample.connections),
         connections_high_water: peak(samples, |sample| sample.connections_high_water),
         connection_cap: peak(samples, |sample| sample.connection_cap),
         half_open_peak: peak(samples, |sample| sample.half_open),
         caps: record.caps.clone(),
-        fds: range(|sample| sample.look.fds.map(|fds| fds as f64)),
-        threads: range(|sample| sample.look.threads.map(|threads| threads as f64)),
+        fds: mosts(|sample| sample.look.fds.map(|fds| fds as f64)),
+        threads: mosts(|sample| sample.look.threads.map(|threads| threads as f64)),
+        threads_quiet: quiet.and_then(|quiet| quiet.threads),
         status_p99_ms: percentile(&answered_ms, 99.0),
         victim_cpu_ms: extra_cpu_ms(&record).map(|cpu_ms| cpu_ms - quiet.and_then(|quiet| quiet.cpu_ms).unwrap_or(0.0)),
         dropped_datagrams: dropped_datagrams.map(|(last, before)| last - before),

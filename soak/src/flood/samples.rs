@@ -88,11 +88,6 @@ pub(crate) fn peak(samples: &[Sample], figure: impl Fn(&Sample) -> Option<f64>) 
     samples.iter().filter_map(figure).max_by(f64::total_cmp)
 }
 
-/// The smallest value of a figure.
-pub(crate) fn trough(samples: &[Sample], figure: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
-    samples.iter().filter_map(figure).min_by(f64::total_cmp)
-}
-
 /// The figure at the last look not after a moment.
 pub(crate) fn last_at(samples: &[Sample], at_s: f64, figure: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
     samples.iter().filter(|sample| sample.at_s <= at_s).filter_map(figure).next_back()
@@ -123,7 +118,6 @@ mod tests {
         assert_eq!(settled(&samples, 2.0, |sample| sample.heap_bytes), Some(6.0));
         assert_eq!(settled(&samples, 9.0, |sample| sample.heap_bytes), None);
         assert_eq!(peak(&samples, |sample| sample.heap_bytes), Some(900.0));
-        assert_eq!(trough(&samples, |sample| sample.heap_bytes), Some(1.0));
         assert_eq!(last_at(&samples, 2.2, |sample| sample.heap_bytes), Some(900.0));
         assert_eq!(between(&samples, 1.5, 2.5).len(), 2);
     }

@@ -20,11 +20,18 @@ enum Unit {
 const ROWS: &[Row] = &[
     ("attempts", |flood| Some(flood.attacker.tally.attempted as f64), Unit::Count),
     ("… handshakes finished", |flood| Some(flood.attacker.tally.finished as f64), Unit::Count),
+    ("… refused", |flood| Some(flood.attacker.tally.refused as f64), Unit::Count),
+    ("… not answered in time", |flood| Some(flood.attacker.tally.timed_out as f64), Unit::Count),
     ("… open at the end", |flood| Some(flood.attacker.held_to_the_end as f64), Unit::Count),
     ("… took ms", |flood| Some(flood.attacker.took_ms), Unit::Millis),
     ("datagrams lost by the kernel", |flood| flood.dropped_datagrams, Unit::Count),
     ("heap growth at the peak, MB", |flood| flood.heap.growth(), Unit::Mega),
     ("heap left after 10 s, MB", |flood| Some(flood.heap.left()? - flood.heap_drift.unwrap_or(0.0)), Unit::Mega),
+    (
+        "heap left at the end, MB",
+        |flood| Some(flood.heap.left_at_last()? - flood.heap_drift_at_last.unwrap_or(0.0)),
+        Unit::Mega,
+    ),
     ("resident growth at the peak, MB", |flood| flood.rss.growth(), Unit::Mega),
     ("tasks at the peak", |flood| flood.tasks.peak, Unit::Count),
     ("tasks left after 10 s", |flood| flood.tasks.left(), Unit::Count),
