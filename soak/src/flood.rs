@@ -56,7 +56,7 @@ struct Judged {
 }
 
 /// Runs every flood asked for; the outcome decides the exit code.
-pub(crate) async fn run(args: &args::Flood, node: PathBuf) -> Result<Outcome> {
+pub(crate) async fn run(args: &args::Flood, node: Option<PathBuf>) -> Result<Outcome> {
     let programs = programs(args, node)?;
     let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
     if let Some(directory) = &args.report {
@@ -184,7 +184,8 @@ fn text(report: &Report) -> String {
     out + &format!("\n{}\n", report::word(report.outcome).to_uppercase())
 }
 
-fn programs(args: &args::Flood, ours: PathBuf) -> Result<Programs> {
+/// The programs beside this one. Without a node, ours is never started.
+fn programs(args: &args::Flood, node: Option<PathBuf>) -> Result<Programs> {
     let soak = std::env::current_exe().context("cannot find this program")?;
     let stock = soak.with_file_name(format!("perennial-soak-stock{}", std::env::consts::EXE_SUFFIX));
     let needs_stock = args.subject != Subjects::Ours || args.attacks().iter().any(|one| one.kind == Kind::ComeAndGo);
@@ -193,7 +194,12 @@ fn programs(args: &args::Flood, ours: PathBuf) -> Result<Programs> {
         "no stock node at {}; build it with `cargo build --release -p perennial-soak`",
         stock.display()
     );
-    let help = std::process::Command::new(&ours).args(["up", "--help"]).output().context("cannot ask for help")?;
-    let has_known = String::from_utf8_lossy(&help.stdout).contains("--known");
-    Ok(Programs { ours, stock, soak, has_known, up_args: args.up_arg.clone() })
+    let has_known = match &node {
+        Some(node) => {
+            let help = std::process::Command::new(node).args(["up", "--help"]).output();
+            String::from_utf8_lossy(&help.context("cannot ask the node for help")?.stdout).contains("--known")
+        }
+        None => false,
+    };
+    Ok(Programs { ours: node.unwrap_or_default(), stock, soak, has_known, up_args: args.up_arg.clone() })
 }

@@ -55,7 +55,8 @@ fn main() -> ExitCode {
 fn flood(args: &args::Flood) -> ExitCode {
     let beside = std::env::current_exe().unwrap_or_default();
     let bin = match args::find_bin(args.bin.as_deref(), &beside) {
-        Ok(bin) => bin,
+        Ok(bin) => Some(bin),
+        Err(_) if args.subject == args::Subjects::Stock => None,
         Err(error) => {
             eprintln!("error: {error}");
             return NO_BINARY.into();

@@ -236,3 +236,175 @@ fn verdict(name: &'static str, holds: bool, detail: String) -> Check {
 fn unknown(name: &'static str, detail: String) -> Check {
     Check { name, outcome: Outcome::Unknown, detail }
 }
+
+#[cfg(test)]
+mod tests {
+    use perennial_soak::attack::Tally;
+
+    use super::{
+        super::{
+            evidence::{Attacker, Quiet, Record, Times, evidence},
+            probes::Probe,
+            samples::{Cap, Look, Sample},
+            victim::Software,
+        },
+        *,
+    };
+
+    /// A flood nobody noticed: ten seconds before, two during, fifteen of hold, seventy after.
+    fn calm() -> Record {
+        let times = Times { before_s: 2.0, attack_s: 12.0, made_s: 14.0, end_s: 14.0, hold_end_s: 29.0, last_s: 85.0 };
+        let sample = |tick: usize| {
+            let at_s = tick as f64 / 10.0;
+            let look = Look { fds: Some(14), threads: Some(6), cpu_ms: Some(at_s), ..Look::default() };
+            Sample {
+                at_s,
+                answered_ms: 1.0,
+                heap_bytes: Some(4e6),
+                tasks: Some(20.0),
+                own_tasks: Some(15),
+                connections: Some(1.0),
+                connections_high_water: Some(40.0),
+                connection_cap: Some(128.0),
+                half_open: Some(0.0),
+                look,
+            }
+        };
+        let probe = |number: usize| Probe { at_s: number as f64 / 20.0, took_ms: Some(1.0), echoes: 1 };
+        let tally = Tally { attempted: 2000, sent: 2000, ..Tally::default() };
+        Record {
+            times,
+            attacker: Attacker { tally, took_ms: 2000.0, build_cpu_ms: 300.0, cpu_ms: 30.0, held_to_the_end: 0 },
+            probes: (0..1700).map(probe).collect(),
+            samples: (0..850).map(sample).collect(),
+            newcomer_ms: Some(30.0),
+            ..Record::default()
+        }
+    }
+
+    /// The criteria that a record does not pass, with their outcome.
+    fn not_passed(change: impl Fn(&mut Record)) -> Vec<(&'static str, Outcome)> {
+        let mut record = calm();
+        change(&mut record);
+        let quiet = Quiet::of(&calm());
+        let checks = judge(&evidence((Some(Kind::Spoofed), 2000, Software::Ours), record, Some(&quiet)));
+        assert_eq!(checks.len(), 8);
+        let left = checks.into_iter().filter(|check| check.outcome != Outcome::Pass);
+        left.map(|check| (check.name, check.outcome)).collect()
+    }
+
+    fn from(record: &mut Record, at_s: f64) -> impl Iterator<Item = &mut Sample> {
+        record.samples.iter_mut().filter(move |sample| sample.at_s >= at_s)
+    }
+
+    #[test]
+    fn a_flood_nobody_noticed_passes() {
+        assert_eq!(not_passed(|_| {}), []);
+    }
+
+    #[test]
+    fn a_probe_lost_or_doubled_fails() {
+        let fails = [("1 probes", Outcome::Fail)];
+        assert_eq!(not_passed(|record| record.probes[300].echoes = 2), fails);
+        assert_eq!(not_passed(|record| record.probes[300].echoes = 0), fails);
+        assert_eq!(not_passed(|record| record.ended = Some("signal: 9".into())), fails);
+        let silent = not_passed(|record| record.probes.clear());
+        assert_eq!(silent, [("1 probes", Outcome::Unknown), ("2 latency", Outcome::Unknown)]);
+    }
+
+    #[test]
+    fn slow_probes_in_the_hold_count() {
+        let slow = |count: usize| {
+            not_passed(move |record| {
+                for probe in &mut record.probes[290..290 + count] {
+                    probe.took_ms = Some(400.0);
+                }
+            })
+        };
+        assert_eq!(slow(3), [], "340 probes: the p99 forgives three");
+        assert_eq!(slow(9), [("2 latency", Outcome::Fail)]);
+    }
+
+    #[test]
+    fn the_caps_bound_the_heap() {
+        let peak = |bytes: f64| not_passed(move |record| record.samples[130].heap_bytes = Some(bytes));
+        assert_eq!(peak(4e6 + 19e6), []);
+        assert_eq!(peak(4e6 + 21e6), [("3 heap", Outcome::Fail)]);
+        let cap = |name: &str, max| Cap { name: name.into(), max, high_water: 1.0 };
+        let small = not_passed(|record| {
+            record.caps = vec![cap("handshakes", 4.0), cap("waiting room", 10.0)];
+            record.samples[130].heap_bytes = Some(4e6 + 19e6);
+        });
+        assert_eq!(small, [("3 heap", Outcome::Fail)]);
+    }
+
+    #[test]
+    fn a_descriptor_or_a_thread_more_fails() {
+        let fails = [("4 descriptors", Outcome::Fail)];
+        assert_eq!(not_passed(|record| record.samples[130].look.fds = Some(15)), fails);
+        assert_eq!(not_passed(|record| record.samples[130].look.threads = Some(7)), fails);
+        assert_eq!(not_passed(|record| from(record, 20.0).for_each(|sample| sample.look.threads = Some(5))), []);
+    }
+
+    #[test]
+    fn an_overshoot_of_any_cap_fails() {
+        let fails = [("5 caps", Outcome::Fail)];
+        assert_eq!(not_passed(|record| record.samples[130].connections_high_water = Some(129.0)), fails);
+        let over = Cap { name: "lobby".into(), max: 64.0, high_water: 65.0 };
+        assert_eq!(not_passed(|record| record.caps = vec![over.clone()]), fails);
+    }
+
+    #[test]
+    fn a_late_status_fails() {
+        let late = not_passed(|record| from(record, 14.0).take(20).for_each(|sample| sample.answered_ms = 300.0));
+        assert_eq!(late, [("6 status", Outcome::Fail)]);
+    }
+
+    #[test]
+    fn what_stays_fails_unless_it_is_iroh_s_and_goes() {
+        let fails = [("7 afterwards", Outcome::Fail)];
+        let heap = |from_s, until_s, tasks, own| {
+            not_passed(move |record| {
+                for sample in from(record, from_s).take_while(|sample| sample.at_s < until_s) {
+                    sample.heap_bytes = Some(7e6);
+                    (sample.tasks, sample.own_tasks) = (Some(20.0 + tasks + own), Some(15 + own as i64));
+                }
+            })
+        };
+        assert_eq!(heap(13.0, 99.0, 0.0, 0.0), fails, "heap that stays");
+        assert_eq!(heap(13.0, 75.0, 80.0, 0.0), [], "heap of iroh's tasks, which ended with them");
+        assert_eq!(heap(13.0, 99.0, 80.0, 0.0), fails, "heap that outlives iroh's patience");
+        assert_eq!(heap(13.0, 75.0, 80.0, 3.0), fails, "own tasks");
+        assert_eq!(not_passed(|record| record.newcomer_ms = Some(2001.0)), fails);
+        assert_eq!(not_passed(|record| record.newcomer_ms = None), fails);
+        let short = not_passed(|record| {
+            record.times.last_s = 40.0;
+            for sample in from(record, 13.0) {
+                (sample.heap_bytes, sample.tasks) = (Some(7e6), Some(100.0));
+            }
+        });
+        assert_eq!(short, [("7 afterwards", Outcome::Unknown)]);
+    }
+
+    #[test]
+    fn a_victim_that_works_harder_than_its_attacker_fails() {
+        let busy = not_passed(|record| {
+            from(record, 13.0).for_each(|sample| sample.look.cpu_ms = sample.look.cpu_ms.map(|cpu_ms| cpu_ms + 45.0));
+        });
+        assert_eq!(busy, [("8 processor", Outcome::Fail)]);
+    }
+
+    #[test]
+    fn a_victim_that_tells_nothing_passes_nothing() {
+        let silent = not_passed(|record| {
+            for sample in &mut record.samples {
+                *sample = Sample { at_s: sample.at_s, answered_ms: 5000.0, ..Sample::default() };
+            }
+        });
+        let outcome = |name| silent.iter().find(|(other, _)| *other == name).map(|(_, outcome)| *outcome);
+        for name in ["3 heap", "4 descriptors", "5 caps", "7 afterwards", "8 processor"] {
+            assert_eq!(outcome(name), Some(Outcome::Unknown), "{name}");
+        }
+        assert_eq!(outcome("6 status"), Some(Outcome::Fail));
+    }
+}

@@ -125,3 +125,64 @@ fn ratio_text(ours: f64, stock: f64) -> String {
     // A ratio of two nothings, or with a sign, says nothing.
     if ours <= 0.0 || stock <= 0.0 || !ratio.is_finite() { "–".into() } else { format!("{ratio:.3}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use perennial_soak::attack::{Kind, Tally};
+
+    use super::{
+        super::{
+            evidence::{Attacker, Record, Times, evidence},
+            samples::Sample,
+        },
+        *,
+    };
+
+    fn flood(subject: Software, peak: f64) -> Evidence {
+        let times = Times { before_s: 1.0, attack_s: 4.0, made_s: 5.0, end_s: 5.0, hold_end_s: 9.0, last_s: 20.0 };
+        let sample = |tick: usize| {
+            let at_s = tick as f64 / 10.0;
+            let heap_bytes = Some(if (4.0..6.0).contains(&at_s) { peak } else { 1e6 });
+            Sample { at_s, heap_bytes, ..Sample::default() }
+        };
+        let attacker = Attacker { tally: Tally { attempted: 500, ..Tally::default() }, ..Attacker::default() };
+        let samples = (0..200).map(sample).collect();
+        let record = Record { times, attacker, samples, ..Record::default() };
+        evidence((Some(Kind::Idle), 500, subject), record, None)
+    }
+
+    #[test]
+    fn both_columns_and_their_ratio_stand_in_one_row() {
+        let table = floods(&[flood(Software::Stock, 101e6), flood(Software::Ours, 2e6)]);
+        let row = |name: &str| {
+            let line = table.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("no {name} in {table}"));
+            line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert!(table.contains("idle 500"), "{table}");
+        assert_eq!(row("heap growth at the peak")[6..], ["1.00", "100.00", "0.010"]);
+        assert_eq!(row("attempts")[1..], ["500", "500"], "a ratio of counts says nothing");
+        assert_eq!(row("newcomer joined")[4..], ["unknown", "unknown"], "what was not measured is not zero");
+    }
+
+    #[test]
+    fn a_ratio_of_nothings_is_none() {
+        assert_eq!(ratio_text(0.0, 0.0), "–");
+        assert_eq!(ratio_text(-1.0, 5.0), "–");
+        assert_eq!(ratio_text(1.0, 4.0), "0.250");
+    }
+
+    #[test]
+    fn rounds_show_every_software() {
+        let round = |subject, left| Round {
+            subject,
+            number: 1,
+            tally: Tally { attempted: 10, finished: 10, ..Tally::default() },
+            left_per_identity: Some(left),
+            tasks_left: None,
+        };
+        let table = rounds(&[round(Software::Ours, 90.0), round(Software::Stock, 4300.0), round(Software::Bare, 26.0)]);
+        let line = table.lines().find(|line| line.contains("heap left per identity")).unwrap();
+        let figures: Vec<&str> = line.split_whitespace().rev().take(3).collect();
+        assert_eq!(figures, ["26", "4300", "90"]);
+    }
+}
