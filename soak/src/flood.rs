@@ -181,6 +181,12 @@ fn text(report: &Report) -> String {
         let word = report::word(check.outcome).to_uppercase();
         writeln!(out, "{word:10} {title:14} {}: {}", check.name, check.detail).expect("writing to a string succeeds");
     }
+    for flood in report.floods.iter().filter(|flood| !flood.evidence.counts.is_empty()) {
+        let counts = flood.evidence.counts.iter().map(|(reason, count)| format!("{reason} {count}"));
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        writeln!(out, "counted    {:14} {counts}", table::title(&flood.evidence))
+            .expect("writing to a string succeeds");
+    }
     out + &format!("\n{}\n", report::word(report.outcome).to_uppercase())
 }
 

@@ -1,7 +1,7 @@
 //! Figures of one process as the kernel tells them: processor time, memory, descriptors, threads, lost datagrams.
 //! Linux only. What cannot be read is `None`, never zero. Only processes this program started are looked at.
 
-use std::{fs, time::Duration};
+use std::{fs, net::SocketAddrV4, time::Duration};
 
 /// Processor time of all living threads of a process, user and system. To the nanosecond where the kernel keeps
 /// scheduler statistics; a thread that has ended takes its share with it, which a node's threads do not.
@@ -36,15 +36,13 @@ pub fn threads(pid: u32) -> Option<u64> {
     Some(fs::read_dir(format!("/proc/{pid}/task")).ok()?.count() as u64)
 }
 
-/// Datagrams the kernel dropped in front of the IPv4 UDP socket on `port`, because its buffer was full. They never
+/// Datagrams the kernel dropped in front of the UDP socket bound to `address`, because its buffer was full. They never
 /// reached the process: a loss of the machine, not of the node.
-pub fn udp_drops(port: u16) -> Option<u64> {
+pub fn udp_drops(address: SocketAddrV4) -> Option<u64> {
     let table = fs::read_to_string("/proc/net/udp").ok()?;
-    let needle = format!(":{port:04X}");
-    let line = table.lines().skip(1).find(|line| {
-        let local = line.split_whitespace().nth(1);
-        local.is_some_and(|local| local.ends_with(&needle))
-    })?;
+    // The kernel prints the address as it lies in memory.
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port());
+    let line = table.lines().skip(1).find(|line| line.split_whitespace().nth(1) == Some(local.as_str()))?;
     line.split_whitespace().last()?.parse().ok()
 }
 
@@ -70,11 +68,12 @@ mod tests {
     fn a_full_socket_loses_datagrams_and_the_kernel_says_so() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        assert_eq!(udp_drops(address.port()), Some(0));
+        let std::net::SocketAddr::V4(local) = address else { panic!("{address} is not IPv4") };
+        assert_eq!(udp_drops(local), Some(0));
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..10_000 {
             let _ = sender.send_to(&[0; 1200], address);
         }
-        assert!(udp_drops(address.port()).unwrap() > 0);
+        assert!(udp_drops(local).unwrap() > 0);
     }
 }

@@ -27,6 +27,9 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// A quiet run has a pause where others have their attack.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// A known peer knocks this long after the last attempt: strangers are inside by then.
+const KNOCK_AFTER: Duration = Duration::from_secs(1);
+
 /// A probe is answered within this long of the last one, or never.
 const LAST_ECHO: Duration = Duration::from_secs(5);
 
@@ -60,9 +63,10 @@ pub(crate) fn newcomer_topic() -> TopicId {
 
 /// Runs one flood against a fresh victim.
 pub(crate) async fn run(programs: &Programs, flood: Flood, phases: Phases, directory: &Path) -> Result<Record> {
-    let key = SecretKey::generate();
+    let (key, friend) = (SecretKey::generate(), SecretKey::generate());
+    let known = [key.public(), friend.public()];
     let topics = [probe_topic(), newcomer_topic()];
-    let mut victim = Victim::start(programs, flood.subject, directory, &topics, &[key.public()]).await?;
+    let mut victim = Victim::start(programs, flood.subject, directory, &topics, &known).await?;
     let attacker = match flood.kind {
         Some(kind) => {
             let what = (kind, flood.count, flood.per_second);
@@ -78,49 +82,56 @@ pub(crate) async fn run(programs: &Programs, flood: Flood, phases: Phases, direc
     let prober = Prober::begin(peer, sender, events, victim.id, epoch);
 
     let mut record = Record::default();
-    let strain = strain(attacker, flood.kind, phases, victim.endpoint_addr(), epoch);
-    if let Err(error) = strain.await.map(|(times, attacker, newcomer_ms)| {
-        (record.times, record.attacker, record.newcomer_ms) = (times, attacker, newcomer_ms);
-    }) {
-        record.gaps.push(format!("{error:#}"));
+    let strain = strain(attacker, flood.kind, phases, (victim.endpoint_addr(), friend), epoch);
+    match strain.await {
+        Ok(strained) => record = strained,
+        Err(error) => record.gaps.push(format!("{error:#}")),
     }
     record.probes = prober.finish(LAST_ECHO).await;
     let watched = sampler.watched().clone();
     record.samples = watched.samples;
     record.caps = watched.caps;
+    record.counts = watched.counts;
     record.gaps.extend(watched.gaps);
     record.ended = victim.ended();
     Ok(record)
 }
 
-/// The phases one after the other.
+/// The phases one after the other; what they tell besides samples and probes.
 async fn strain(
-    attacker: Option<Process>,
+    mut attacker: Option<Process>,
     kind: Option<Kind>,
     phases: Phases,
-    victim: EndpointAddr,
+    (victim, friend): (EndpointAddr, SecretKey),
     epoch: Instant,
-) -> Result<(Times, super::evidence::Attacker, Option<f64>)> {
+) -> Result<Record> {
     let now_s = || epoch.elapsed().as_secs_f64();
-    // Bound beforehand: the newcomer's own start is not the victim's fault.
+    let until =
+        |at_s: f64| tokio::time::sleep(Duration::from_secs_f64((at_s - epoch.elapsed().as_secs_f64()).max(0.0)));
+    // Bound beforehand: their own start is not the victim's fault.
     let newcomer = Peer::bind(SecretKey::generate()).await?;
+    let friend = Peer::bind(friend).await?;
     tokio::time::sleep(SETTLE).await;
     let mut times = Times { before_s: now_s(), ..Times::default() };
     tokio::time::sleep(phases.before).await;
 
     times.attack_s = now_s();
-    let mut attacker = attacker;
     match &mut attacker {
         Some(attacker) => attacker.go().await?,
         None => tokio::time::sleep(QUIET).await,
     }
     times.made_s = now_s();
-    let stays = kind.is_some_and(Kind::stays);
-    if stays {
-        tokio::time::sleep(phases.hold).await;
-    }
-    times.end_s = now_s();
     times.hold_end_s = times.made_s + phases.hold.as_secs_f64();
+    let known_ms = if kind.is_some_and(Kind::stays) {
+        tokio::time::sleep(KNOCK_AFTER).await;
+        let known_ms = arrive(friend, &victim).await?;
+        until(times.hold_end_s).await;
+        known_ms
+    } else {
+        None
+    };
+    times.end_s = now_s();
+    times.hold_end_s = times.hold_end_s.max(times.end_s);
     let ended = tokio::spawn(async move {
         match attacker {
             Some(attacker) => attacker.stop().await,
@@ -130,13 +141,12 @@ async fn strain(
     let newcomer_ms = arrive(newcomer, &victim).await?;
     let attacker = ended.await??;
     let rest = Duration::from_secs_f64(REST_S + 2.0).max(phases.after);
-    let until_s = (times.end_s + rest.as_secs_f64()).max(times.hold_end_s);
-    tokio::time::sleep(Duration::from_secs_f64((until_s - now_s()).max(0.0))).await;
+    until((times.end_s + rest.as_secs_f64()).max(times.hold_end_s)).await;
     times.last_s = now_s();
-    Ok((times, attacker, newcomer_ms))
+    Ok(Record { times, attacker, known_ms, newcomer_ms, ..Record::default() })
 }
 
-/// The newcomer joins and leaves; milliseconds until it had a neighbour.
+/// A peer joins and leaves; milliseconds until it had a neighbour.
 async fn arrive(newcomer: Peer, victim: &EndpointAddr) -> Result<Option<f64>> {
     let (took, sender, events) = newcomer.join(newcomer_topic(), victim, JOIN_TIMEOUT).await?;
     drop((sender, events));

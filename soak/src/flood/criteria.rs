@@ -149,6 +149,14 @@ fn afterwards(evidence: &Evidence) -> Check {
         Some(took_ms) => add(ok(took_ms <= NEWCOMER_MS_MAX), format!("a newcomer had a neighbour in {took_ms:.0} ms")),
         None => add(Outcome::Fail, "a newcomer got no neighbour".into()),
     }
+    match (evidence.kind, evidence.known_ms) {
+        (Some(kind), Some(took_ms)) if kind.stays() => {
+            let outcome = ok(took_ms <= NEWCOMER_MS_MAX);
+            add(outcome, format!("a known peer had one in {took_ms:.0} ms among the strangers"));
+        }
+        (Some(kind), None) if kind.stays() => add(Outcome::Fail, "a known peer got none among the strangers".into()),
+        (Some(_) | None, _) => {}
+    }
     let (outcome, detail) = left_heap(evidence);
     add(outcome, detail);
     match (evidence.own_tasks.left(), evidence.tasks.left()) {

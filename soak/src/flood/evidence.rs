@@ -1,5 +1,7 @@
 //! What one flood has to show: from raw samples and probes to the figures that are judged and printed. `[pure]`
 
+use std::collections::BTreeMap;
+
 use perennial_soak::attack::{Kind, Tally};
 use serde::Serialize;
 
@@ -52,6 +54,9 @@ pub(crate) struct Record {
     pub probes: Vec<Probe>,
     pub samples: Vec<Sample>,
     pub caps: Vec<Cap>,
+    pub counts: BTreeMap<String, u64>,
+    /// From knocking while strangers were inside to the first neighbour, of another peer the victim knows.
+    pub known_ms: Option<f64>,
     /// From the end of the flood to the newcomer's first neighbour.
     pub newcomer_ms: Option<f64>,
     /// How the victim ended, if it did.
@@ -124,6 +129,9 @@ pub(crate) struct Evidence {
     pub victim_cpu_ms: Option<f64>,
     pub dropped_datagrams: Option<f64>,
     pub newcomer_ms: Option<f64>,
+    pub known_ms: Option<f64>,
+    /// What the victim says it refused, dropped and closed, by reason.
+    pub counts: BTreeMap<String, u64>,
     pub ended: Option<String>,
     pub gaps: Vec<String>,
 }
@@ -210,6 +218,8 @@ pub(crate) fn evidence(
         victim_cpu_ms: extra_cpu_ms(&record).map(|cpu_ms| cpu_ms - quiet.and_then(|quiet| quiet.cpu_ms).unwrap_or(0.0)),
         dropped_datagrams: dropped_datagrams.map(|(last, before)| last - before),
         newcomer_ms: record.newcomer_ms,
+        known_ms: record.known_ms,
+        counts: record.counts.clone(),
         ended: record.ended.clone(),
         gaps: record.gaps.clone(),
     }

@@ -88,7 +88,7 @@ pub(crate) async fn run(
 /// Judges ours against bare iroh in the last round.
 pub(crate) fn judge(rounds: &[Round]) -> Check {
     const NAME: &str = "stays per identity";
-    let last = |subject| rounds.iter().filter(|round| round.subject == subject).next_back();
+    let last = |subject| rounds.iter().rfind(|round| round.subject == subject);
     let (Some(ours), Some(bare)) = (last(Software::Ours), last(Software::Bare)) else {
         return Check { name: NAME, outcome: Outcome::Unknown, detail: "ours or bare iroh was not run".into() };
     };

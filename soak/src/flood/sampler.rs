@@ -3,6 +3,8 @@
 //! One connection is kept, so that looking changes no descriptor count. A figure that is not told is `None`, never zero.
 
 use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -48,6 +50,8 @@ pub(crate) struct Watched {
     pub samples: Vec<Sample>,
     /// Every cap the victim lists, as of the last answer.
     pub caps: Vec<Cap>,
+    /// What the victim says it refused, dropped and closed since its start, by reason.
+    pub counts: BTreeMap<String, u64>,
     /// Looks that failed, and why.
     pub gaps: Vec<String>,
 }
@@ -57,8 +61,7 @@ impl Sampler {
     pub(crate) async fn begin(victim: &Victim, epoch: Instant) -> Result<Self> {
         let line = Line::open(&victim.control).await?;
         let log = Arc::<Mutex<Watched>>::default();
-        let port = victim.addr.port();
-        let task = tokio::spawn(watch(line, victim.pid, port, log.clone(), epoch));
+        let task = tokio::spawn(watch(line, (victim.pid, victim.addr), log.clone(), epoch));
         Ok(Self { log, task })
     }
 
@@ -74,7 +77,7 @@ impl Drop for Sampler {
     }
 }
 
-async fn watch(mut line: Line, pid: u32, port: u16, log: Arc<Mutex<Watched>>, epoch: Instant) {
+async fn watch(mut line: Line, (pid, addr): (u32, SocketAddr), log: Arc<Mutex<Watched>>, epoch: Instant) {
     let lock = || log.lock().unwrap_or_else(PoisonError::into_inner);
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -105,12 +108,16 @@ async fn watch(mut line: Line, pid: u32, port: u16, log: Arc<Mutex<Watched>>, ep
             }
         };
         let answered_ms = asked.elapsed().as_secs_f64() * 1e3;
-        let look = look(pid, port);
-        lock().samples.push(Sample { at_s, answered_ms, own_tasks, ..super::samples::sample(status.as_ref(), look) });
+        let look = look(pid, addr);
+        let mut log = lock();
+        if let Some(counts) = status.as_ref().map(super::samples::counts) {
+            log.counts = counts;
+        }
+        log.samples.push(Sample { at_s, answered_ms, own_tasks, ..super::samples::sample(status.as_ref(), look) });
     }
 }
 
-fn look(pid: u32, port: u16) -> Look {
+fn look(pid: u32, addr: SocketAddr) -> Look {
     let resident = proc_figures::resident(pid);
     Look {
         rss_bytes: resident.map(|(now, _)| now),
@@ -118,7 +125,10 @@ fn look(pid: u32, port: u16) -> Look {
         fds: proc_figures::open_fds(pid),
         threads: proc_figures::threads(pid),
         cpu_ms: proc_figures::cpu_time(pid).map(|time| time.as_secs_f64() * 1e3),
-        dropped_datagrams: proc_figures::udp_drops(port),
+        dropped_datagrams: match addr {
+            SocketAddr::V4(addr) => proc_figures::udp_drops(addr),
+            SocketAddr::V6(_) => None,
+        },
     }
 }
 

@@ -1,5 +1,7 @@
 //! What one look at a victim tells, and figures over many looks. `[pure]`
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -57,6 +59,12 @@ pub(crate) fn sample(status: Option<&Value>, look: Look) -> Sample {
         look,
         ..Sample::default()
     }
+}
+
+/// Reads the reasons out of a `status`; a victim that counts nothing has none.
+pub(crate) fn counts(status: &Value) -> BTreeMap<String, u64> {
+    let counts = status["counts"].as_object().into_iter().flatten();
+    counts.filter_map(|(reason, count)| Some((reason.clone(), count.as_u64()?))).collect()
 }
 
 /// Reads `limits`: every line that has a maximum and a high-water mark.

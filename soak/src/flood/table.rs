@@ -45,6 +45,7 @@ const ROWS: &[Row] = &[
     ("probe p99 until the end of the hold, ms", |flood| flood.flood.p99_ms, Unit::Millis),
     ("probe slowest, ms", |flood| flood.flood.max_ms, Unit::Millis),
     ("probe p99 after, ms", |flood| flood.after.p99_ms, Unit::Millis),
+    ("known peer joined among them in ms", |flood| flood.known_ms, Unit::Millis),
     ("newcomer joined in ms", |flood| flood.newcomer_ms, Unit::Millis),
     ("processor of the victim, ms", |flood| flood.victim_cpu_ms, Unit::Millis),
     ("… ÷ processor of the attacker", |flood| Some(flood.victim_cpu_ms? / flood.attacker.cpu_ms), Unit::Ratio),
