@@ -112,8 +112,10 @@ pub struct Tally {
     pub refused: u64,
     /// Attempts the victim did not answer in time.
     pub timed_out: u64,
-    /// Attempts the attacker dropped in the middle.
+    /// Attempts the attacker dropped in the middle, saying so.
     pub abandoned: u64,
+    /// Attempts that fell silent in the middle, after the victim's flight.
+    pub silent: u64,
 }
 
 impl Tally {
@@ -124,6 +126,7 @@ impl Tally {
         self.refused += other.refused;
         self.timed_out += other.timed_out;
         self.abandoned += other.abandoned;
+        self.silent += other.silent;
     }
 }
 

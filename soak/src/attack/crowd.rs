@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use noq::{Connection, ConnectionError, Endpoint, SendStream};
+use noq::{Connecting, Connection, ConnectionError, Endpoint, SendStream};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 use super::{Tally, identity::Identities, sources::source, street::Street};
@@ -18,6 +18,9 @@ const UNDER_WAY_MAX: usize = 1024;
 /// A stranger waits this long for its handshake, then counts as timed out. A victim that drops first flights in silence
 /// makes every stranger wait as long.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// After this long the victim of a mute stranger has sent its flight and, before that, its Retry.
+const MUTE_AFTER: Duration = Duration::from_secs(1);
 
 /// Closing packets are on their way within this long.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -51,6 +54,8 @@ pub(super) struct Crowd {
     topic: [u8; 32],
     streets: Vec<Street>,
     held: Vec<Held>,
+    /// Handshakes that will never finish. Dropping one would say goodbye, which the mute do not.
+    mute: Vec<Connecting>,
 }
 
 /// A connection kept open, with the stream that was opened on it.
@@ -63,6 +68,7 @@ struct Held {
 /// How one visit ended.
 enum Ended {
     Stays(Held),
+    Mute(Box<Connecting>),
     Left,
     Abandoned,
     Refused,
@@ -77,7 +83,7 @@ impl Crowd {
             Endpoint::client(address).with_context(|| format!("cannot bind {address}"))
         };
         let endpoints = (0..sockets.clamp(1, SOCKETS_MAX)).map(bind).collect::<Result<_>>()?;
-        Ok(Self { endpoints, identities, target, topic, streets: Vec::new(), held: Vec::new() })
+        Ok(Self { endpoints, identities, target, topic, streets: Vec::new(), held: Vec::new(), mute: Vec::new() })
     }
 
     /// One stranger per element of `visits`, as many at one time as fit; those that stay are held until [`Crowd::end`].
@@ -128,6 +134,10 @@ impl Crowd {
                 tally.finished += 1;
                 self.held.push(held);
             }
+            Ended::Mute(connecting) => {
+                tally.silent += 1;
+                self.mute.push(*connecting);
+            }
             Ended::Left => tally.finished += 1,
             Ended::Abandoned => tally.abandoned += 1,
             Ended::Refused => tally.refused += 1,
@@ -141,11 +151,13 @@ impl Crowd {
     }
 
     /// Everyone leaves, and says so.
-    pub(super) async fn end(self) {
+    pub(super) async fn end(mut self) {
+        // First, so that the mute stay mute.
+        self.streets.clear();
         for endpoint in &self.endpoints {
             endpoint.close(0_u32.into(), b"");
         }
-        drop(self.held);
+        drop((self.held, self.mute));
         let all_closed = async {
             for endpoint in &self.endpoints {
                 endpoint.wait_idle().await;
@@ -164,6 +176,9 @@ async fn knock(
     topic: [u8; 32],
 ) -> Ended {
     let Ok(connecting) = endpoint.connect_with(config, remote, "stranger.invalid") else { return Ended::Refused };
+    if visit == Visit::Mute {
+        return mute(connecting).await;
+    }
     let patience = match visit {
         Visit::Abandon { after_ms } => Duration::from_millis(after_ms),
         Visit::Leave | Visit::Idle | Visit::HalfHeader | Visit::Header | Visit::Mute => HANDSHAKE_TIMEOUT,
@@ -183,6 +198,14 @@ async fn knock(
             connection.close(0_u32.into(), b"");
             Ended::Left
         }
+    }
+}
+
+async fn mute(mut connecting: Connecting) -> Ended {
+    match timeout(MUTE_AFTER, &mut connecting).await {
+        Ok(Ok(connection)) => Ended::Stays(Held { connection, _stream: None }),
+        Ok(Err(_)) => Ended::Refused,
+        Err(_) => Ended::Mute(Box::new(connecting)),
     }
 }
 

@@ -22,6 +22,7 @@ const ROWS: &[Row] = &[
     ("… handshakes finished", |flood| Some(flood.attacker.tally.finished as f64), Unit::Count),
     ("… refused", |flood| Some(flood.attacker.tally.refused as f64), Unit::Count),
     ("… not answered in time", |flood| Some(flood.attacker.tally.timed_out as f64), Unit::Count),
+    ("… dropped or silent in the middle", |flood| Some(middle(flood)), Unit::Count),
     ("… open at the end", |flood| Some(flood.attacker.held_to_the_end as f64), Unit::Count),
     ("… took ms", |flood| Some(flood.attacker.took_ms), Unit::Millis),
     ("datagrams lost by the kernel", |flood| flood.dropped_datagrams, Unit::Count),
@@ -50,6 +51,10 @@ const ROWS: &[Row] = &[
     ("processor of the victim, ms", |flood| flood.victim_cpu_ms, Unit::Millis),
     ("… ÷ processor of the attacker", |flood| Some(flood.victim_cpu_ms? / flood.attacker.cpu_ms), Unit::Ratio),
 ];
+
+fn middle(flood: &Evidence) -> f64 {
+    (flood.attacker.tally.abandoned + flood.attacker.tally.silent) as f64
+}
 
 /// One table for all floods, each against every software it was run with.
 pub(crate) fn floods(floods: &[Evidence]) -> String {
