@@ -52,7 +52,7 @@ pub use handle::{DownReason, Event, Events, Message, Publisher, Receipt, TopicHa
 pub use iroh_gossip::proto::TopicId;
 pub use ledger::{Kind, Ledger, LedgerReport};
 pub use limits::Limits;
-pub use mesh::{DrainReport, Ended, Mesh, MeshBuilder};
+pub use mesh::{DrainReport, Ended, Mesh, MeshBuilder, MeshMemory, TopicMemory};
 
 /// The README's example, compiled and run as a doc test.
 #[cfg(doctest)]
