@@ -15,14 +15,15 @@ use crate::{
     connection::Established,
     ledger::{Entry, Kind},
     peer::{OnIdle, Peer, PeerArguments, PeerMsg, PeerShared},
+    redial::WishWatch,
     routes::{Gone, Signal},
 };
 
 /// What the supervisor of all remotes is told.
 #[derive(Debug)]
 pub(crate) enum PeersMsg {
-    /// A topic wants to reach this remote.
-    Want(EndpointId),
+    /// A topic wants to reach this remote, as long as its wish is held.
+    Want(EndpointId, WishWatch),
     /// An incoming handshake has finished.
     Accepted(Box<Established>),
     /// A remote's supervisor has nothing left to supervise, having handled this many messages.
@@ -74,7 +75,7 @@ impl Actor for Peers {
         state: &mut PeersState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            PeersMsg::Want(peer) => state.pass(&myself, peer, PeerMsg::Want).await,
+            PeersMsg::Want(peer, wish) => state.pass(&myself, peer, PeerMsg::Want(wish)).await,
             PeersMsg::Accepted(established) => {
                 let peer = established.peer();
                 state.pass(&myself, peer, PeerMsg::Accepted(established)).await;

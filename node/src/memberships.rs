@@ -143,9 +143,8 @@ impl Memberships {
 
     /// Neighbours are worth remembering as soon as they come.
     fn note(&self, event: &Event) {
-        match (event, &self.state) {
-            (Event::NeighborUp(_) | Event::NeighborDown { .. }, Some(state)) => state.on_neighbors_changed(),
-            _ => {}
+        if let (Event::NeighborUp(_) | Event::NeighborDown { .. }, Some(state)) = (event, &self.state) {
+            state.on_neighbors_changed();
         }
     }
 
