@@ -1,41 +1,68 @@
 //! The accept loop: it never stops polling, and decides every incoming attempt at once.
 //!
 //! iroh's queue before `accept` cannot be shrunk; when it fills, packets of known peers vanish with the rest. So nothing
-//! in this loop waits for anything but the next arrival: an attempt is admitted and becomes a child, or is refused.
+//! in this loop waits for anything but the next thing to happen: an attempt is admitted and becomes a child, waits in a
+//! short line for a slot, or is sent away. Who gets a slot is decided in `admission.rs`; the two lines are kept here: the
+//! waiting room of attempts that have not shaken hands, and the lobby of remotes that have and found no slot.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use iroh::{Endpoint, endpoint::Incoming};
-use n0_future::time::interval;
-use tokio::task::JoinSet;
+use iroh::{
+    Endpoint,
+    endpoint::{Incoming, IncomingAddr, LocalTransportAddr},
+};
+use n0_future::time::{Instant, interval};
+use rand::rngs::StdRng;
+use tokio::{
+    sync::Notify,
+    task::{JoinError, JoinSet},
+};
 
 use crate::{
-    admission::{Door, Permit, Refusal},
+    access::Standing,
+    admission::{
+        Attempt, Decision, Door, Permit, Verdict,
+        prefix::Origin,
+        seats::{Knock, ListenerId, Shortage},
+        usage::Lines,
+        waiting::Waiting,
+    },
     census::Side,
-    connection::Established,
-    counters::{Counters, Reason},
+    close::{Close, CloseCode},
+    connection::{self, Established},
+    context::Context,
+    counters::Reason,
     handshake::{HalfOpen, HandshakeError},
     ledger::Kind,
-    limits::Limits,
-    supervisor::{Heartbeat, Nursery},
+    listeners::Listeners,
+    supervisor::Heartbeat,
 };
 
 /// Takes a finished handshake to whoever supervises the remote. Must not wait.
 pub(crate) type Deliver = Arc<dyn Fn(Established) + Send + Sync>;
 
+/// Asks for a slot to be made free for a known remote, at this listener if one is named. Must not wait.
+pub(crate) type MakeRoom = Arc<dyn Fn(Option<ListenerId>) + Send + Sync>;
+
 pub(crate) struct Acceptor {
     pub(crate) endpoint: Endpoint,
     pub(crate) door: Door,
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) counters: Counters,
-    pub(crate) nursery: Nursery,
+    pub(crate) listeners: Listeners,
+    pub(crate) context: Context,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) deliver: Deliver,
-    /// Handshakes in the table below, for the census.
+    pub(crate) make_room: MakeRoom,
+    /// Rung by the door when somebody who waits could be served.
+    pub(crate) slot_free: Arc<Notify>,
+    /// Attempts in the table below, for the census.
     pub(crate) handshakes: Arc<AtomicUsize>,
+    pub(crate) rng: StdRng,
 }
 
 /// How the accept loop ended.
@@ -47,106 +74,323 @@ pub(crate) enum AcceptorEnd {
     Injected,
 }
 
+/// How an attempt's task ended.
+enum AttemptEnd {
+    /// The handshake is finished.
+    Shaken(Box<Shaken>),
+    /// It failed, and is counted.
+    Failed,
+    /// The remote was sent away.
+    SentAway,
+}
+
+/// A remote that has shown who it is.
+struct Shaken {
+    established: Established,
+    listener: ListenerId,
+    addr: Option<SocketAddr>,
+    standing: Standing,
+    /// Why it has no slot, where it waits for one.
+    shortage: Option<Shortage>,
+}
+
+/// An attempt that waits before its handshake. It costs no task.
+struct Roomer {
+    incoming: Incoming,
+    knock: Knock,
+    addr: Option<SocketAddr>,
+    shortage: Shortage,
+    permit: Option<Permit>,
+}
+
 impl Acceptor {
-    pub(crate) async fn run(self) -> AcceptorEnd {
-        // Its drop aborts what is still half-open; each attempt's own drop then closes it.
-        let mut handshakes = Handshakes { set: JoinSet::new(), gauge: self.handshakes.clone() };
-        let mut turn = interval(self.limits.frozen_timeout / 4);
+    pub(crate) async fn run(mut self) -> AcceptorEnd {
+        let patience = self.context.limits.waiting_timeout;
+        let mut hall = Hall {
+            // Its drop aborts what is still half-open; each attempt's own drop then closes it.
+            attempts: Attempts { set: JoinSet::new(), gauge: self.handshakes.clone() },
+            room: Waiting::new(patience),
+            lobby: Waiting::new(patience),
+        };
+        let slot_free = self.slot_free.clone();
+        let mut turn = interval(self.context.limits.tick);
         loop {
             tokio::select! {
-                // Bookkeeping first: it is cheap, and a flood of arrivals must not keep ended handshakes in the table.
+                // Bookkeeping first: it is cheap, and a flood of arrivals must not keep ended handshakes in the table, nor
+                // take the slot that somebody waits for.
                 biased;
-                strike = self.nursery.faults.strike(Kind::Acceptor) => {
+                strike = self.context.nursery.faults.strike(Kind::Acceptor) => {
                     strike.land().await;
                     return AcceptorEnd::Injected;
                 }
-                _ = turn.tick() => self.heartbeat.beat(),
-                ended = handshakes.set.join_next(), if !handshakes.set.is_empty() => {
-                    handshakes.note();
-                    if let Some(Err(error)) = ended && error.is_panic() {
-                        tracing::warn!(%error, "handshake panicked");
-                        self.counters.count(Reason::HandshakeFailed);
+                _ = turn.tick() => self.on_tick(&mut hall),
+                ended = hall.attempts.set.join_next(), if !hall.attempts.set.is_empty() => {
+                    hall.attempts.note();
+                    if let Some(ended) = ended {
+                        self.on_attempt_ended(ended, &mut hall);
                     }
                 }
+                _ = slot_free.notified() => self.serve(&mut hall),
                 incoming = self.endpoint.accept() => match incoming {
-                    Some(incoming) => self.on_incoming(incoming, &mut handshakes),
+                    Some(incoming) => self.on_incoming(incoming, &mut hall),
                     None => return AcceptorEnd::EndpointClosed,
                 },
             }
         }
     }
 
-    fn on_incoming(&self, incoming: Incoming, handshakes: &mut Handshakes) {
-        match self.door.admit_incoming() {
-            Ok(permit) => {
-                self.shake_hands(incoming, permit, handshakes);
-                handshakes.note();
+    fn on_incoming(&mut self, incoming: Incoming, hall: &mut Hall) {
+        let attempt = self.attempt(&incoming);
+        match self.door.on_attempt(&attempt, Instant::now(), &mut self.rng) {
+            Decision::Shake(permit) => {
+                self.shake_hands(incoming, permit, attempt.listener, attempt.addr, hall);
             }
-            Err(refusal) => self.turn_away(incoming, refusal),
+            Decision::Wait(knock, shortage) => self.let_wait(incoming, knock, attempt.addr, shortage, hall),
+            Decision::Retry => {
+                self.context.counters.count(Reason::AskedToRetry);
+                if let Err(error) = incoming.retry() {
+                    error.into_incoming().refuse();
+                }
+            }
+            Decision::Refuse(reason) => {
+                self.context.counters.count(reason);
+                incoming.refuse();
+            }
+            Decision::Ignore(reason) => {
+                self.context.counters.count(reason);
+                incoming.ignore();
+            }
         }
     }
 
-    /// An address that has not proved itself is asked to come again with a proof, which costs us nothing to remember;
-    /// one that has is refused, so that an honest dialer learns it at once.
-    fn turn_away(&self, incoming: Incoming, refusal: Refusal) {
-        self.counters.count(match refusal {
-            Refusal::AtCap => Reason::RefusedAtCap,
-            Refusal::HalfOpen => Reason::RefusedHandshakes,
+    /// What can be told of an attempt from its first packet.
+    fn attempt(&self, incoming: &Incoming) -> Attempt {
+        let (origin, addr, hearsay) = match incoming.remote_addr() {
+            IncomingAddr::Ip(addr) => (Origin::Ip(addr.ip()), Some(addr), Standing::Unknown),
+            IncomingAddr::Relay { url, endpoint_id } => {
+                (Origin::Relay(url), None, self.context.lists.listed(&endpoint_id))
+            }
+            // No custom transport is ever configured; what iroh may add one day is nobody we know.
+            _ => (Origin::Ip(std::net::Ipv6Addr::UNSPECIFIED.into()), None, Standing::Unknown),
+        };
+        let listener = match incoming.local_addr() {
+            LocalTransportAddr::Ip(ip) => self.listeners.at(ip),
+            _ => self.listeners.relays(),
+        };
+        Attempt { listener, origin, addr, is_validated: incoming.remote_addr_validated(), hearsay }
+    }
+
+    fn let_wait(
+        &self,
+        incoming: Incoming,
+        knock: Knock,
+        addr: Option<SocketAddr>,
+        shortage: Shortage,
+        hall: &mut Hall,
+    ) {
+        let waiting = hall.room.iter().filter(|roomer| roomer.knock.listener == knock.listener).count();
+        if waiting >= self.context.limits.waiting_max {
+            self.context.counters.count(shortage.reason());
+            return incoming.refuse();
+        }
+        hall.room.enter(Roomer { incoming, knock, addr, shortage, permit: None }, false, Instant::now());
+        self.note_lines(hall);
+    }
+
+    fn on_attempt_ended(&mut self, ended: Result<AttemptEnd, JoinError>, hall: &mut Hall) {
+        match ended {
+            Ok(AttemptEnd::Shaken(shaken)) => self.on_shaken(*shaken, hall),
+            Ok(AttemptEnd::Failed | AttemptEnd::SentAway) => {}
+            Err(error) if error.is_panic() => {
+                tracing::warn!(%error, "handshake panicked");
+                self.context.counters.count(Reason::HandshakeFailed);
+            }
+            Err(_aborted) => self.context.counters.count(Reason::HandshakeFailed),
+        }
+    }
+
+    fn on_shaken(&mut self, mut shaken: Shaken, hall: &mut Hall) {
+        let remote = shaken.established.peer();
+        shaken.standing = self.context.lists.standing(&remote);
+        let now = Instant::now();
+        match self.door.on_identity(&mut shaken.established.permit, remote, shaken.standing, now) {
+            Verdict::Seated => self.seat(shaken),
+            Verdict::Wait(shortage) => {
+                shaken.shortage = Some(shortage);
+                let is_known = shaken.standing == Standing::Known;
+                if is_known {
+                    self.ask_for_room(shaken.listener);
+                }
+                hall.lobby.enter(shaken, is_known, now);
+                self.note_lines(hall);
+            }
+            Verdict::Away(close, reason) => {
+                self.context.counters.count(reason);
+                self.send_away(shaken.established, close, hall);
+            }
+        }
+    }
+
+    fn seat(&self, shaken: Shaken) {
+        if let (Standing::Known, Some(addr)) = (shaken.standing, shaken.addr) {
+            self.door.hint(addr);
+        }
+        (self.deliver)(shaken.established);
+    }
+
+    /// Hands free slots to those who wait, the lobby first.
+    fn serve(&mut self, hall: &mut Hall) {
+        let now = Instant::now();
+        while let Some(shaken) = hall.lobby.next_where(|shaken| {
+            let remote = shaken.established.peer();
+            let verdict = self.door.on_identity(&mut shaken.established.permit, remote, shaken.standing, now);
+            verdict == Verdict::Seated
+        }) {
+            self.seat(shaken);
+        }
+        while let Some(mut roomer) = hall.room.next_where(|roomer| {
+            roomer.permit = self.door.admit_waiting(roomer.knock, now);
+            roomer.permit.is_some()
+        }) {
+            if let Some(permit) = roomer.permit.take() {
+                self.shake_hands(roomer.incoming, permit, roomer.knock.listener, roomer.addr, hall);
+            }
+        }
+        self.note_lines(hall);
+    }
+
+    fn on_tick(&mut self, hall: &mut Hall) {
+        self.heartbeat.beat();
+        if hall.room.is_empty() && hall.lobby.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        // A remote that gave up has made its place free.
+        while hall.lobby.next_where(|shaken| shaken.established.connection.close_reason().is_some()).is_some() {}
+        self.serve(hall);
+        while let Some(shaken) = hall.lobby.next_overdue(now) {
+            let shortage = shaken.shortage.unwrap_or(Shortage::Global);
+            self.count_in_vain(shortage);
+            self.send_away(shaken.established, shortage.close(), hall);
+        }
+        while let Some(roomer) = hall.room.next_overdue(now) {
+            self.count_in_vain(roomer.shortage);
+            roomer.incoming.refuse();
+        }
+        let known = hall.lobby.iter().find(|shaken| shaken.standing == Standing::Known);
+        if let Some(shaken) = known {
+            self.ask_for_room(shaken.listener);
+        }
+        self.note_lines(hall);
+    }
+
+    fn count_in_vain(&self, shortage: Shortage) {
+        self.context.counters.count(Reason::WaitedInVain);
+        self.context.counters.count(shortage.reason());
+    }
+
+    fn ask_for_room(&self, listener: ListenerId) {
+        let only_there = self.door.is_listener_full(listener).then_some(listener);
+        (self.make_room)(only_there);
+    }
+
+    fn note_lines(&self, hall: &Hall) {
+        let waits = !hall.room.is_empty() || !hall.lobby.is_empty();
+        self.context.scarce.store(waits, Ordering::Relaxed);
+        self.door.note_lines(Lines {
+            room: (hall.room.len(), hall.room.high_water()),
+            lobby: (hall.lobby.len(), hall.lobby.high_water()),
         });
-        if incoming.remote_addr_validated() {
-            incoming.refuse();
-        } else if let Err(error) = incoming.retry() {
-            error.into_incoming().refuse();
-        }
     }
 
-    fn shake_hands(&self, incoming: Incoming, permit: Permit, handshakes: &mut Handshakes) {
-        let entry = self.nursery.ledger.enter(Kind::Handshake);
-        let registration = self.nursery.faults.open(Kind::Handshake);
+    /// Closes on a remote that finished its handshake and may not stay. A stock remote is told in its own words first,
+    /// which takes a moment and keeps its place occupied meanwhile; one that is denied is told nothing.
+    fn send_away(&self, established: Established, close: Close, hall: &mut Hall) {
+        if established.is_perennial() || close.code == CloseCode::Denied {
+            return established.connection.close(close.code.number().into(), close.reason().as_bytes());
+        }
+        let entry = self.context.nursery.ledger.enter(Kind::Handshake);
+        let context = self.context.clone();
+        hall.attempts.set.spawn(async move {
+            let _entry = entry;
+            connection::turn_away(established, close, context).await;
+            AttemptEnd::SentAway
+        });
+        hall.attempts.note();
+    }
+
+    fn shake_hands(
+        &self,
+        incoming: Incoming,
+        permit: Permit,
+        listener: ListenerId,
+        addr: Option<SocketAddr>,
+        hall: &mut Hall,
+    ) {
+        let entry = self.context.nursery.ledger.enter(Kind::Handshake);
+        let registration = self.context.nursery.faults.open(Kind::Handshake);
         let number = registration.number();
-        let (limits, counters) = (self.limits.clone(), self.counters.clone());
-        let (deliver, faults) = (self.deliver.clone(), self.nursery.faults.clone());
-        let abort = handshakes.set.spawn(async move {
+        let context = self.context.clone();
+        let abort = hall.attempts.set.spawn(async move {
             let (_entry, _registration) = (entry, registration);
             let attempt = async move {
                 incoming.accept().map_err(|error| error.to_string())?.await.map_err(|error| error.to_string())
             };
+            let handshake_timeout = context.limits.handshake_timeout;
             let outcome = tokio::select! {
                 biased;
-                strike = faults.strike(Kind::Handshake) => {
-                    match n0_future::time::timeout(limits.handshake_timeout, strike.land()).await {
+                strike = context.nursery.faults.strike(Kind::Handshake) => {
+                    match n0_future::time::timeout(handshake_timeout, strike.land()).await {
                         Ok(()) => Err(HandshakeError::Failed("injected".into())),
                         Err(_elapsed) => Err(HandshakeError::TimedOut),
                     }
                 }
-                outcome = HalfOpen::new(attempt, permit, Side::Accepted).finish(limits.handshake_timeout) => outcome,
+                outcome = HalfOpen::new(attempt, permit, Side::Accepted).finish(handshake_timeout) => outcome,
             };
             match outcome {
-                Ok(established) => deliver(established),
-                Err(HandshakeError::TimedOut) => counters.count(Reason::HandshakeTimeout),
+                Ok(established) => {
+                    let standing = Standing::Unknown;
+                    return AttemptEnd::Shaken(Box::new(Shaken {
+                        established,
+                        listener,
+                        addr,
+                        standing,
+                        shortage: None,
+                    }));
+                }
+                Err(HandshakeError::TimedOut) => context.counters.count(Reason::HandshakeTimeout),
                 Err(HandshakeError::Failed(error)) => {
                     tracing::debug!(%error, "incoming handshake failed");
-                    counters.count(Reason::HandshakeFailed);
+                    context.counters.count(Reason::HandshakeFailed);
                 }
             }
+            AttemptEnd::Failed
         });
-        self.nursery.faults.fill(number, &abort);
+        self.context.nursery.faults.fill(number, &abort);
+        hall.attempts.note();
     }
 }
 
+/// Everyone who is neither in nor out.
+struct Hall {
+    attempts: Attempts,
+    room: Waiting<Roomer>,
+    lobby: Waiting<Shaken>,
+}
+
 /// The table of half-open incoming attempts. Its length is what the ledger calls owned.
-struct Handshakes {
-    set: JoinSet<()>,
+struct Attempts {
+    set: JoinSet<AttemptEnd>,
     gauge: Arc<AtomicUsize>,
 }
 
-impl Handshakes {
+impl Attempts {
     fn note(&self) {
         self.gauge.store(self.set.len(), Ordering::Relaxed);
     }
 }
 
-impl Drop for Handshakes {
+impl Drop for Attempts {
     fn drop(&mut self) {
         self.set.abort_all();
         self.gauge.store(0, Ordering::Relaxed);

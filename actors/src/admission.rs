@@ -1,101 +1,321 @@
-//! Who gets a connection slot. `[pure]`
+//! The door: who gets a connection slot, who waits for one, who is sent away. `[pure]`
 //!
-//! One [`Permit`] accompanies one attempt from its first packet to the end of its connection; it is taken here and given
-//! back only by its `Drop`, so a refused, failed, abandoned or panicked attempt leaves the books as it found them. No
-//! count is changed anywhere else. The acceptor asks for incoming attempts, a peer's supervisor for outgoing ones.
+//! One [`Permit`] accompanies one attempt from its first packet to the end of its connection. It is taken here and given
+//! back only by its `Drop`, so a refused, failed, abandoned or panicked attempt leaves the table as it found it. The
+//! acceptor asks about incoming attempts, first by where they come from ([`Door::on_attempt`]), then by who they are
+//! ([`Door::on_identity`]); a remote's supervisor asks for outgoing ones. The rules are in `admission/seats.rs` (slots),
+//! `buckets.rs` (rates), `eviction.rs` (who makes room); who waits is kept by the acceptor.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-/// The books of one mesh. Cheap to clone.
-#[derive(Debug, Clone)]
+use iroh::EndpointId;
+use n0_future::time::Instant;
+use rand::{Rng, RngExt};
+
+use crate::{
+    access::Standing,
+    close::{Close, CloseCode},
+    counters::Reason,
+    limits::{Limits, LimitsError},
+    listeners,
+    pressure::Pressure,
+};
+
+pub(crate) mod buckets;
+pub(crate) mod eviction;
+mod hints;
+pub(crate) mod prefix;
+pub(crate) mod seats;
+pub(crate) mod usage;
+pub(crate) mod waiting;
+
+use buckets::{BucketLimits, Buckets, Rate};
+use hints::Hints;
+use prefix::{GroupKey, Grouping, Origin};
+use seats::{Family, Knock, ListenerId, Seats, Shortage, Stage};
+
+/// What a remote that found no slot is told to wait: a slot may come free at any moment, but not for everyone at once.
+const FULL_RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// What a remote that had to make room is told to wait.
+pub(crate) const EVICTED_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// The door of one mesh. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Door {
     books: Arc<Mutex<Books>>,
+    bell: Bell,
+}
+
+/// Rung when somebody who waits could be served. Must not wait, and must not come back through the door.
+pub(crate) type Bell = Arc<dyn Fn() + Send + Sync>;
+
+/// One listener as the door sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    pub(crate) connections_max: usize,
 }
 
 #[derive(Debug)]
 struct Books {
-    connections_max: usize,
-    handshakes_max: usize,
-    dials_max: usize,
-    handshakes: usize,
-    dials: usize,
-    established: usize,
-    high_water: usize,
+    seats: Seats,
+    buckets: Buckets,
+    hints: Hints,
+    grouping: Grouping,
+    listeners: Vec<Listener>,
+    lines: usage::Lines,
 }
 
-/// Why an attempt was not admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// As many connections as the cap allows, half-open ones included.
-    AtCap,
-    /// As many half-open attempts in this direction as the limits allow.
-    HalfOpen,
+/// An incoming attempt before its handshake.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    pub(crate) listener: ListenerId,
+    pub(crate) origin: Origin,
+    /// The source, where it is an address.
+    pub(crate) addr: Option<SocketAddr>,
+    pub(crate) is_validated: bool,
+    /// What the lists say of the id that a relay vouches for; nobody has proved it.
+    pub(crate) hearsay: Standing,
 }
 
-/// The books at one moment.
+/// What to do with an incoming attempt.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// Shake hands; there is a slot.
+    Shake(Permit),
+    /// There is no slot: it may wait for one.
+    Wait(Knock, Shortage),
+    /// Ask it to prove its address, which costs us nothing to remember.
+    Retry,
+    /// Say no.
+    Refuse(Reason),
+    /// Say nothing.
+    Ignore(Reason),
+}
+
+/// What to do with a remote that has shown who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Occupancy {
-    pub(crate) in_use: usize,
-    pub(crate) half_open: usize,
-    pub(crate) high_water: usize,
-    pub(crate) cap: usize,
+pub(crate) enum Verdict {
+    /// It has a slot.
+    Seated,
+    /// It may wait for one.
+    Wait(Shortage),
+    /// It is sent away.
+    Away(Close, Reason),
+}
+
+/// Somebody who could be closed to make room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Occupant {
+    pub(crate) seat: u64,
+    pub(crate) peer: EndpointId,
+    pub(crate) group: GroupKey,
+    pub(crate) since: Instant,
+    pub(crate) listener: ListenerId,
+}
+
+impl Shortage {
+    /// What a remote that waited in vain is told.
+    pub(crate) fn close(self) -> Close {
+        let code = match self {
+            Shortage::Global | Shortage::Inbound | Shortage::HalfOpen | Shortage::Pressure => CloseCode::FullGlobal,
+            Shortage::Listener => CloseCode::FullListener,
+            Shortage::Prefix => CloseCode::FullPrefix,
+        };
+        Close::retry_after(code, FULL_RETRY_AFTER)
+    }
 }
 
 impl Door {
-    pub(crate) fn new(connections_max: usize, handshakes_max: usize, dials_max: usize) -> Self {
+    /// `listeners` in the order of their [`ListenerId`]s, the one for all relays last. `secret` is drawn anew at every start.
+    pub(crate) fn new(limits: &Limits, listeners: Vec<Listener>, secret: u64, now: Instant, bell: Bell) -> Self {
+        let caps = listeners.iter().map(|listener| listener.connections_max).collect();
         let books = Books {
-            connections_max,
-            handshakes_max,
-            dials_max,
-            handshakes: 0,
-            dials: 0,
-            established: 0,
-            high_water: 0,
+            seats: Seats::new(limits.clone(), caps),
+            buckets: Buckets::new(bucket_limits(limits), now),
+            hints: Hints::default(),
+            grouping: Grouping::new(secret),
+            listeners,
+            lines: usage::Lines::default(),
         };
-        Self { books: Arc::new(Mutex::new(books)) }
+        Self { books: Arc::new(Mutex::new(books)), bell }
     }
 
-    /// A permit for an incoming attempt.
-    pub(crate) fn admit_incoming(&self) -> Result<Permit, Refusal> {
-        self.admit(Stage::Handshake)
+    /// What to do with an attempt whose first packet has just arrived.
+    pub(crate) fn on_attempt(&self, attempt: &Attempt, now: Instant, rng: &mut impl Rng) -> Decision {
+        let mut books = self.lock();
+        if attempt.hearsay == Standing::Denied {
+            return Decision::Ignore(Reason::Denied);
+        }
+        let knock = books.knock(attempt);
+        let is_hinted = attempt.hearsay == Standing::Known || attempt.addr.is_some_and(|addr| books.hints.has(addr));
+        let is_flooded = books.buckets.is_flooded(now);
+        if is_flooded && !is_hinted && rng.random_bool(books.buckets.drop_chance(now)) {
+            return Decision::Ignore(Reason::RefusedInFlood);
+        }
+        let pays = !knock.is_exempt && !is_hinted;
+        let is_out_of_tokens = pays && !books.buckets.has_token(&knock.groups, now);
+        if !attempt.is_validated && (is_flooded || is_out_of_tokens || books.is_busy(&knock)) {
+            return Decision::Retry;
+        }
+        // Only what is let in pays, so that a remote that keeps trying does not lock itself out.
+        if is_out_of_tokens || (!is_hinted && !books.buckets.has_global(now)) {
+            return Decision::Refuse(Reason::RefusedAtRate);
+        }
+        let admitted = match books.seats.admit_handshake(knock, now) {
+            // A stranger more from a crowded prefix is not worth a handshake.
+            Err(Shortage::Prefix) if !is_hinted => return Decision::Refuse(Reason::RefusedAtPrefixCap),
+            Err(shortage) => books.seats.admit_speculative(knock, is_hinted, now).map_err(|_| shortage),
+            admitted => admitted,
+        };
+        match admitted {
+            Ok(seat) => {
+                let is_paid = pays && attempt.is_validated;
+                books.charge(&knock, is_paid, now);
+                Decision::Shake(Permit { door: self.clone(), seat, is_paid: is_paid || knock.is_exempt })
+            }
+            Err(shortage) => Decision::Wait(knock, shortage),
+        }
+    }
+
+    /// A slot for one that waited without a handshake.
+    pub(crate) fn admit_waiting(&self, knock: Knock, now: Instant) -> Option<Permit> {
+        let mut books = self.lock();
+        let pays = !knock.is_exempt;
+        if !books.buckets.has_global(now) || (pays && !books.buckets.has_token(&knock.groups, now)) {
+            return None;
+        }
+        let seat = books.seats.admit_handshake(knock, now).ok()?;
+        books.charge(&knock, pays, now);
+        Some(Permit { door: self.clone(), seat, is_paid: true })
+    }
+
+    /// What to do with a remote whose handshake has shown who it is. One that has to wait keeps its permit; asking again
+    /// is what serves it.
+    pub(crate) fn on_identity(
+        &self,
+        permit: &mut Permit,
+        remote: EndpointId,
+        standing: Standing,
+        now: Instant,
+    ) -> Verdict {
+        let mut books = self.lock();
+        if standing == Standing::Denied {
+            return Verdict::Away(Close::new(CloseCode::Denied), Reason::Denied);
+        }
+        if !permit.is_paid && standing == Standing::Unknown {
+            let knock = books.seats.rows().find(|(seat, _)| *seat == permit.seat).and_then(|(_, row)| row.knock);
+            if let Some(knock) = knock
+                && books.buckets.take_group(&knock.groups, now).is_err()
+            {
+                let pause = books.buckets.wait(&knock.groups, now);
+                return Verdict::Away(Close::retry_after(CloseCode::RateLimited, pause), Reason::RefusedAtRate);
+            }
+            permit.is_paid = true;
+        }
+        let room = books.seats.identify(permit.seat, remote, standing);
+        let rises = books.seats.refresh();
+        drop(books);
+        self.ring_if(rises);
+        match room {
+            Ok(()) => Verdict::Seated,
+            Err(shortage @ (Shortage::Prefix | Shortage::Pressure)) if standing == Standing::Unknown => {
+                Verdict::Away(shortage.close(), shortage.reason())
+            }
+            Err(shortage) => Verdict::Wait(shortage),
+        }
     }
 
     /// A permit for an outgoing attempt.
-    pub(crate) fn admit_dial(&self) -> Result<Permit, Refusal> {
-        self.admit(Stage::Dial)
+    pub(crate) fn admit_dial(&self, now: Instant) -> Result<Permit, Shortage> {
+        let seat = self.lock().seats.admit_dial(now)?;
+        Ok(Permit { door: self.clone(), seat, is_paid: true })
     }
 
-    /// Replaces the cap. Permits already given stay good: lowering it throws nobody out.
-    pub(crate) fn set_connections_max(&self, connections_max: usize) {
-        self.lock().connections_max = connections_max;
+    /// A known remote is, or should be, at this address.
+    pub(crate) fn hint(&self, addr: SocketAddr) {
+        self.lock().hints.note(addr);
     }
 
-    pub(crate) fn occupancy(&self) -> Occupancy {
-        let books = self.lock();
-        Occupancy {
-            in_use: books.in_use(),
-            half_open: books.handshakes + books.dials,
-            high_water: books.high_water,
-            cap: books.connections_max,
-        }
-    }
-
-    fn admit(&self, stage: Stage) -> Result<Permit, Refusal> {
+    /// What is now made of a remote's connections.
+    pub(crate) fn reclassify(&self, peer: &EndpointId, standing: Standing) {
         let mut books = self.lock();
-        if books.in_use() >= books.connections_max {
-            return Err(Refusal::AtCap);
+        books.seats.reclassify(peer, standing);
+        let rises = books.seats.refresh();
+        drop(books);
+        self.ring_if(rises);
+    }
+
+    /// Changes limits by name; a listener's cap is `listener:ADDR`. All of them or none. Permits already given stay good.
+    pub(crate) fn change_limits(&self, changes: &[(String, u64)]) -> Result<(), LimitsError> {
+        let mut books = self.lock();
+        let mut limits = books.seats.limits().clone();
+        let mut listeners = books.listeners.clone();
+        for (name, value) in changes {
+            match name.strip_prefix("listener:") {
+                Some(listener) => listeners::set_cap(&mut listeners, listener, *value)?,
+                None => limits.set(name, *value)?,
+            }
         }
-        let half_open_max = match stage {
-            Stage::Handshake => books.handshakes_max,
-            Stage::Dial => books.dials_max,
-            Stage::Established => usize::MAX,
-        };
-        if *books.count(stage) >= half_open_max {
-            return Err(Refusal::HalfOpen);
+        limits.validate()?;
+        listeners::follow(&mut listeners, books.seats.limits(), &limits);
+        let caps = listeners.iter().map(|listener| listener.connections_max).collect();
+        books.listeners = listeners;
+        let rises = books.seats.set_limits(limits, caps);
+        drop(books);
+        self.ring_if(rises);
+        Ok(())
+    }
+
+    /// For each connection over a cap the listener it has to leave, or none if any will do.
+    pub(crate) fn excess(&self) -> Vec<Option<ListenerId>> {
+        self.lock().seats.excess()
+    }
+
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.lock().seats.pressure()
+    }
+
+    pub(crate) fn set_pressure(&self, pressure: Pressure) {
+        let rises = self.lock().seats.set_pressure(pressure);
+        self.ring_if(rises);
+    }
+
+    /// Forgets the rates of those who have been quiet.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.lock().buckets.sweep(now);
+    }
+
+    /// The incoming connections of unknown remotes.
+    pub(crate) fn occupants(&self) -> Vec<Occupant> {
+        let books = self.lock();
+        let unknown =
+            books.seats.rows().filter(|(_, row)| row.stage == Stage::Inbound && row.standing != Standing::Known);
+        unknown
+            .filter_map(|(seat, row)| {
+                let (peer, knock) = (row.peer?, row.knock?);
+                let group = knock.groups.coarse;
+                Some(Occupant { seat, peer, group, since: row.since, listener: knock.listener })
+            })
+            .collect()
+    }
+
+    /// Whether slots are short at this listener because of its own cap, so that only room made there helps.
+    pub(crate) fn is_listener_full(&self, ListenerId(listener): ListenerId) -> bool {
+        let books = self.lock();
+        books.seats.tally().listeners[listener].in_use >= books.seats.caps()[listener]
+    }
+
+    fn ring_if(&self, rises: bool) {
+        if rises {
+            (self.bell)();
         }
-        *books.count(stage) += 1;
-        books.high_water = books.high_water.max(books.in_use());
-        Ok(Permit { door: self.clone(), stage })
     }
 
     /// The books stay consistent at every point where a holder could panic, so a poisoned lock is still good.
@@ -105,134 +325,86 @@ impl Door {
 }
 
 impl Books {
-    fn in_use(&self) -> usize {
-        self.handshakes + self.dials + self.established
-    }
-
-    fn count(&mut self, stage: Stage) -> &mut usize {
-        match stage {
-            Stage::Handshake => &mut self.handshakes,
-            Stage::Dial => &mut self.dials,
-            Stage::Established => &mut self.established,
+    fn knock(&self, attempt: &Attempt) -> Knock {
+        let family = match &attempt.origin {
+            Origin::Ip(address) if address.to_canonical().is_ipv4() => Family::V4,
+            Origin::Ip(_) => Family::V6,
+            Origin::Relay(_) => Family::Relay,
+        };
+        Knock {
+            listener: attempt.listener,
+            groups: self.grouping.groups(&attempt.origin),
+            family,
+            is_exempt: attempt.origin.is_loopback() && self.seats.limits().exempt_loopback,
+            is_validated: attempt.is_validated,
         }
     }
+
+    /// Whether a source that has not proved its address is asked to, before anything is spent on it.
+    fn is_busy(&self, knock: &Knock) -> bool {
+        self.seats.tally().handshakes >= self.seats.limits().retry_above
+            || !self.seats.is_accepting(knock.listener)
+            || self.seats.pressure() >= Pressure::Tight
+    }
+
+    /// Takes the tokens of one that has been let in. The node's may be missing for a hinted one.
+    fn charge(&mut self, knock: &Knock, group_pays: bool, now: Instant) {
+        let _may_be_missing = match group_pays {
+            true => self.buckets.take(&knock.groups, now),
+            false => self.buckets.take_global(now),
+        };
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Handshake,
-    Dial,
-    Established,
+fn bucket_limits(limits: &Limits) -> BucketLimits {
+    let per_minute = |count: u32, burst| Rate::new(f64::from(count) / 60.0, burst);
+    BucketLimits {
+        global: Rate::new(f64::from(limits.admissions_per_second), limits.admissions_burst),
+        group: per_minute(limits.prefix_admissions_per_minute, limits.prefix_admissions_burst),
+        relay: per_minute(limits.relay_admissions_per_minute, limits.relay_admissions_burst),
+        groups_max: limits.prefixes_max,
+        flood_per_min: limits.flood_per_minute,
+    }
 }
 
-/// One connection slot, from the first packet to the end of the connection. Dropping it is the only way to free it.
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("books", &self.books).finish_non_exhaustive()
+    }
+}
+
+/// One place at the door, from the first packet to the end of the connection. Dropping it is the only way to free it.
 #[derive(Debug)]
 pub(crate) struct Permit {
     door: Door,
-    stage: Stage,
+    seat: u64,
+    /// Whether the source's group has paid for it, or need not.
+    is_paid: bool,
 }
 
 impl Permit {
-    /// The handshake has finished: the slot is no longer half-open.
-    pub(crate) fn establish(&mut self) {
+    /// The number of the place, unique within the mesh.
+    pub(crate) fn seat(&self) -> u64 {
+        self.seat
+    }
+
+    /// Our dial has become a connection.
+    pub(crate) fn establish(&mut self, remote: EndpointId, standing: Standing) {
         let mut books = self.door.lock();
-        *books.count(self.stage) -= 1;
-        self.stage = Stage::Established;
-        *books.count(self.stage) += 1;
+        books.seats.establish(self.seat, remote, standing);
+        books.seats.refresh();
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *self.door.lock().count(self.stage) -= 1;
+        let mut books = self.door.lock();
+        books.seats.release(self.seat);
+        let rises = books.seats.refresh();
+        drop(books);
+        self.door.ring_if(rises);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn a_half_open_attempt_frees_its_place_for_the_next_when_it_establishes_or_ends() {
-        let door = Door::new(3, 1, 1);
-        let mut first = door.admit_incoming().expect("empty books");
-        assert_eq!(door.admit_incoming().unwrap_err(), Refusal::HalfOpen);
-        first.establish();
-        let second = door.admit_incoming().expect("the first is established");
-        let third = door.admit_dial().expect("dials have their own limit");
-        drop(second);
-        let _fourth = door.admit_incoming().expect("the second gave up");
-        assert_eq!(door.admit_incoming().unwrap_err(), Refusal::AtCap);
-        assert_eq!(door.occupancy(), Occupancy { in_use: 3, half_open: 2, high_water: 3, cap: 3 });
-        drop((first, third));
-        assert_eq!(door.occupancy().in_use, 1);
-    }
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Incoming,
-        Dial,
-        Establish(usize),
-        Finish(usize),
-        SetMax(usize),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            3 => Just(Step::Incoming),
-            3 => Just(Step::Dial),
-            2 => any::<usize>().prop_map(Step::Establish),
-            2 => any::<usize>().prop_map(Step::Finish),
-            1 => (0..12usize).prop_map(Step::SetMax),
-        ];
-        prop::collection::vec(step, 0..200)
-    }
-
-    proptest! {
-        /// Budgets are never exceeded by an admission, and every permit comes back.
-        #[test]
-        fn the_books_always_equal_the_permits_held(steps in steps()) {
-            let door = Door::new(8, 3, 2);
-            let mut held: Vec<Permit> = Vec::new();
-            for step in steps {
-                let before = door.occupancy();
-                match step {
-                    Step::Incoming | Step::Dial => {
-                        let outcome = match step {
-                            Step::Incoming => door.admit_incoming(),
-                            _ => door.admit_dial(),
-                        };
-                        if let Ok(permit) = outcome {
-                            prop_assert!(before.in_use < before.cap);
-                            held.push(permit);
-                        }
-                    }
-                    Step::Establish(which) => {
-                        let open: Vec<usize> =
-                            (0..held.len()).filter(|&i| held[i].stage != Stage::Established).collect();
-                        if !open.is_empty() {
-                            held[open[which % open.len()]].establish();
-                        }
-                    }
-                    Step::Finish(which) if !held.is_empty() => {
-                        let index = which % held.len();
-                        held.swap_remove(index);
-                    }
-                    Step::Finish(_) => {}
-                    Step::SetMax(max) => door.set_connections_max(max),
-                }
-                let now = door.occupancy();
-                prop_assert_eq!(now.in_use, held.len());
-                prop_assert_eq!(
-                    now.half_open,
-                    held.iter().filter(|permit| permit.stage != Stage::Established).count()
-                );
-                prop_assert!(now.high_water >= now.in_use);
-            }
-            held.clear();
-            prop_assert_eq!(door.occupancy().in_use, 0);
-        }
-    }
-}
+mod tests;

@@ -1,12 +1,13 @@
 //! What a mesh is started with. Filled by [`crate::MeshBuilder`], read by `mesh.rs`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use iroh::{EndpointId, RelayMode, SecretKey};
 
 use crate::{
     access::{Access, Admission, AdmitAll},
     limits::Limits,
+    listeners::Listen,
 };
 
 /// The settings of one mesh.
@@ -15,7 +16,7 @@ pub struct MeshConfig {
     /// The identity. `None`: a fresh one, forgotten with the mesh.
     pub secret_key: Option<SecretKey>,
     /// UDP addresses to listen on. Empty: 127.0.0.1 with a free port.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// Relays to be reachable through. Disabled unless asked for.
     pub relay: RelayMode,
     /// Whether to ask the router for a port (UPnP, PCP, NAT-PMP). Off unless asked for.

@@ -25,9 +25,10 @@ use crate::{
     close::{Close, CloseCode},
     context::Context,
     counters::Reason,
-    lease::{Outbox, OutboxGauge},
+    history::ClosedBy,
+    lease::{Outbox, OutboxGauge, outbox},
     ledger::Kind,
-    routes::Gone,
+    routes::{Gone, Routes},
     supervisor::Heartbeat,
 };
 
@@ -125,6 +126,21 @@ impl ConnectionEnd {
         }
     }
 
+    /// The stable name of what ended it, and who did.
+    pub(crate) fn cause(&self) -> (&'static str, ClosedBy) {
+        match self {
+            ConnectionEnd::Retired => ("retired", ClosedBy::Us),
+            ConnectionEnd::Ordered(close) => (close.code.name(), ClosedBy::Us),
+            ConnectionEnd::SlowPeer => ("slow-peer", ClosedBy::Us),
+            ConnectionEnd::HelloTimeout => ("hello-timeout", ClosedBy::Us),
+            ConnectionEnd::Broken(reason) => (reason.name(), ClosedBy::Us),
+            ConnectionEnd::Injected => ("internal", ClosedBy::Us),
+            ConnectionEnd::RemoteClosed(close) => (close.code.name(), ClosedBy::Remote),
+            ConnectionEnd::RemoteRetired(_) => ("retired", ClosedBy::Remote),
+            ConnectionEnd::Lost(_) => ("lost", ClosedBy::Lost),
+        }
+    }
+
     fn reason(&self) -> Option<Reason> {
         match self {
             ConnectionEnd::SlowPeer => Some(Reason::ClosedSlowPeer),
@@ -144,6 +160,8 @@ impl ConnectionEnd {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Closed {
     pub(crate) end: ConnectionEnd,
+    /// What it was closed with.
+    pub(crate) close: Close,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
 }
@@ -160,7 +178,7 @@ pub(crate) struct Order {
 /// The supervisor's end of the line on which at most one order is given. Dropping it is none.
 pub(crate) type Orders = oneshot::Sender<Order>;
 
-/// Topics a stock remote speaks of and this node has not joined. They are owed a farewell when the connection retires:
+/// Topics a stock remote speaks of and this node has not joined, or not with it. They are owed a farewell when the connection retires:
 /// a stock node that is closed on without a word sends into the dead connection for ever (`net.rs`, 0.101.0).
 #[derive(Debug, Default)]
 struct UnknownTopics {
@@ -241,7 +259,17 @@ pub(crate) async fn run(
         receive.await;
     }
     let stats = connection.stats();
-    Closed { end, bytes_sent: stats.udp_tx.bytes, bytes_received: stats.udp_rx.bytes }
+    Closed { end, close, bytes_sent: stats.udp_tx.bytes, bytes_received: stats.udp_rx.bytes }
+}
+
+/// Closes on a stock remote that has no slot. It speaks to topics that do not exist, and then hears that nobody is here.
+pub(crate) async fn turn_away(established: Established, close: Close, context: Context) {
+    let context = Context { routes: Routes::default(), ..context };
+    let (lease, outbox) = outbox(0, false, &context.limits);
+    let (orders, ordered) = oneshot::channel();
+    let _listening = orders.send(Order { close, is_polite: true });
+    run(established, 0, outbox, ordered, Heartbeat::default(), context).await;
+    drop(lease);
 }
 
 /// The third party of the loop: beats its heart and judges its outbox.

@@ -57,6 +57,18 @@ pub enum PublishError {
     Closed,
 }
 
+/// Why limits were not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetLimitsError {
+    /// A name that is not one, or limits that contradict each other.
+    #[error(transparent)]
+    Limits(#[from] crate::limits::LimitsError),
+    /// The mesh has ended.
+    #[error(transparent)]
+    Gone(#[from] MeshGone),
+}
+
 /// The mesh has been drained or has given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the mesh is gone")]

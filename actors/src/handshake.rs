@@ -63,13 +63,11 @@ where
     /// Finishes the attempt, at most `deadline` from now. QUIC's idle timer restarts with every packet of a handshake,
     /// so without this a remote could stretch it for ever.
     pub(crate) async fn finish(self, deadline: Duration) -> Result<Established, HandshakeError> {
-        let HalfOpen { attempt, mut permit, side } = self;
-        let connection = match timeout(deadline, attempt).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(HandshakeError::Failed(error.into())),
-            Err(_elapsed) => return Err(HandshakeError::TimedOut),
-        };
-        permit.establish();
-        Ok(Established { connection, permit, side })
+        let HalfOpen { attempt, permit, side } = self;
+        match timeout(deadline, attempt).await {
+            Ok(Ok(connection)) => Ok(Established { connection, permit, side }),
+            Ok(Err(error)) => Err(HandshakeError::Failed(error.into())),
+            Err(_elapsed) => Err(HandshakeError::TimedOut),
+        }
     }
 }

@@ -27,13 +27,15 @@ pub(crate) enum Outgoing {
     Frame { topic: TopicId, frame: Bytes, last: bool },
     /// Nothing more for this topic: finish its stream.
     Finish { topic: TopicId },
+    /// As [`Outgoing::Finish`], and the remote is owed a farewell on this topic when the connection retires.
+    Decline { topic: TopicId },
 }
 
 impl Outgoing {
     fn len(&self) -> usize {
         match self {
             Outgoing::Frame { frame, .. } => frame.len(),
-            Outgoing::Finish { .. } => 0,
+            Outgoing::Finish { .. } | Outgoing::Decline { .. } => 0,
         }
     }
 }
@@ -88,6 +90,16 @@ struct OutboxState {
     full_since: Mutex<Option<Instant>>,
     superseded: AtomicBool,
     overflowed: CancellationToken,
+    merits: Mutex<Merits>,
+}
+
+/// What a connection has to its credit when one must go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Merits {
+    /// The round-trip time of its selected path.
+    pub(crate) rtt: Option<Duration>,
+    /// When it was last the first to deliver a message.
+    pub(crate) novel_at: Option<Instant>,
 }
 
 /// A fresh outbox for connection number `connection`, with its first lease.
@@ -103,6 +115,7 @@ pub(crate) fn outbox(connection: u64, perennial: bool, limits: &Limits) -> (Leas
         full_since: Mutex::new(None),
         superseded: AtomicBool::new(false),
         overflowed: CancellationToken::new(),
+        merits: Mutex::default(),
     });
     (Lease { sender, state: state.clone() }, Outbox { receiver, state })
 }
@@ -116,6 +129,11 @@ impl Lease {
     /// Whether the remote is a perennial node.
     pub(crate) fn is_perennial(&self) -> bool {
         self.state.perennial
+    }
+
+    /// It was the first to deliver a message.
+    pub(crate) fn note_novel(&self, now: Instant) {
+        self.state.merits.lock().expect("no holder panics").novel_at = Some(now);
     }
 
     /// Whether the connection has ended, or another one to the same remote should be used.
@@ -183,6 +201,14 @@ impl LeaseSource {
     pub(crate) fn upgrade(&self) -> Option<Lease> {
         let sender = self.sender.upgrade()?;
         (!sender.is_closed()).then(|| Lease { sender, state: self.state.clone() })
+    }
+
+    pub(crate) fn note_rtt(&self, rtt: Option<Duration>) {
+        self.state.merits.lock().expect("no holder panics").rtt = rtt;
+    }
+
+    pub(crate) fn merits(&self) -> Merits {
+        *self.state.merits.lock().expect("no holder panics")
     }
 
     /// Leases that live now.

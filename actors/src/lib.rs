@@ -26,12 +26,15 @@ mod dialer;
 pub mod error;
 pub mod handle;
 mod handshake;
+mod history;
 mod lease;
 pub mod ledger;
 pub mod limits;
+mod listeners;
 pub mod mesh;
 mod peer;
 mod peers;
+mod pressure;
 mod redial;
 mod routes;
 mod supervisor;
@@ -41,18 +44,23 @@ pub mod testing;
 mod testing;
 mod topic;
 mod topics;
+pub mod vitals;
 mod wire;
 
 pub use access::{Access, Admission, AdmitAll, Standing};
+pub use admission::usage::{LimitUse, ListenerUse};
 pub use census::Census;
 pub use close::{Close, CloseCode};
 pub use counters::{Counts, Reason};
-pub use error::{JoinError, MeshGone, PublishError, SpawnError};
+pub use error::{JoinError, MeshGone, PublishError, SetLimitsError, SpawnError};
 pub use handle::{DownReason, Event, Events, Message, Publisher, Receipt, TopicHandle};
+pub use history::{ClosedBy, ClosedConnection};
 pub use iroh_gossip::proto::TopicId;
 pub use ledger::{Kind, Ledger, LedgerReport};
 pub use limits::Limits;
-pub use mesh::{DrainReport, Ended, Mesh, MeshBuilder, MeshMemory, TopicMemory};
+pub use listeners::Listen;
+pub use mesh::{DrainReport, Ended, LimitsReport, Mesh, MeshBuilder, MeshMemory, TopicMemory};
+pub use vitals::Vitals;
 
 /// The README's example, compiled and run as a doc test.
 #[cfg(doctest)]

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+mod named;
 mod validate;
 
 pub use validate::LimitsError;
@@ -91,7 +92,8 @@ pub struct Limits {
     pub flood_per_minute: u32,
     /// Address prefixes whose rate is remembered. dcrd keeps 10 000, about 2 MiB.
     pub prefixes_max: usize,
-    /// Closed connections remembered, with their causes.
+    /// Closed connections remembered, with their causes: at the one restart a second of a soak, the last quarter of an
+    /// hour. Guess.
     pub history_max: usize,
     /// Joins of one topic that wait for the embedder's word at one time.
     pub approvals_max: usize,
@@ -139,10 +141,6 @@ pub struct Limits {
     pub approval_timeout: Duration,
     /// A connection is not closed to make room before it is this old, if another can be.
     pub eviction_age_min: Duration,
-    /// One connection at most is closed to make room in this time: closing in batches makes a node thrash (anza-xyz/agave#6665).
-    pub eviction_pause: Duration,
-    /// The rate of an address prefix is forgotten after this long without an attempt.
-    pub prefix_ttl: Duration,
     /// The pause after one failed dial; it doubles with every further one up to [`Limits::redial_max`].
     pub redial_min: Duration,
     /// The longest pause between two dials of one remote.
@@ -241,8 +239,6 @@ impl Default for Limits {
             first_frame_timeout: Duration::from_secs(5),
             approval_timeout: Duration::from_secs(10),
             eviction_age_min: Duration::from_secs(30),
-            eviction_pause: Duration::from_secs(1),
-            prefix_ttl: Duration::from_secs(1200),
             redial_min: Duration::from_secs(1),
             redial_max: Duration::from_secs(300),
             stable_after: Duration::from_secs(60),

@@ -1,12 +1,8 @@
 //! The [`Mesh`] handle: spawn, join, census, drain. The root supervisor behind it is in `mesh/root.rs`.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode, SecretKey};
+use iroh::{EndpointAddr, EndpointId};
 use iroh_gossip::proto::TopicId;
 use iroh_tickets::endpoint::EndpointTicket;
 use n0_future::time::{Instant, sleep};
@@ -14,162 +10,29 @@ use ractor::Actor;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    access::{Access, Admission, Lists},
-    address_book::AddressBook,
-    admission::Door,
     census::{Census, Part},
-    config::MeshConfig,
-    context::Context,
-    counters::Counters,
     error::{JoinError, MeshGone, SpawnError},
     handle::{Command, TopicHandle},
     ledger::{Kind, Ledger, LedgerReport, Owned},
-    limits::Limits,
     peers::PeersMsg,
-    redial::Redials,
-    routes::Routes,
-    supervisor::Nursery,
     topics::{JoinRequest, TopicsMsg},
-    wire::addr::AddrInfo,
 };
 
+mod builder;
+mod door;
 mod memory;
 mod root;
 mod transport;
 
+pub use builder::MeshBuilder;
+pub(crate) use builder::Parts;
+pub use door::LimitsReport;
 pub use memory::{MeshMemory, TopicMemory};
 
 use root::{Branches, MeshMsg, Root, RootArguments};
 
 /// How long the last handle's drop lets the node say goodbye.
 const DROP_DRAIN: Duration = Duration::from_secs(5);
-
-/// Settings of a mesh before it is spawned. Made by [`Mesh::builder`]; every setting has a default.
-#[derive(Debug, Default)]
-pub struct MeshBuilder {
-    config: MeshConfig,
-}
-
-impl MeshBuilder {
-    /// The identity. Without it a fresh one is made and forgotten with the mesh.
-    pub fn secret_key(mut self, key: SecretKey) -> Self {
-        self.config.secret_key = Some(key);
-        self
-    }
-
-    /// Adds a UDP address to listen on. Without any: 127.0.0.1 with a free port.
-    pub fn listen(mut self, addr: SocketAddr) -> Self {
-        self.config.listen.push(addr);
-        self
-    }
-
-    /// Relays to be reachable through. Disabled by default.
-    pub fn relay(mut self, relay: RelayMode) -> Self {
-        self.config.relay = relay;
-        self
-    }
-
-    /// Whether to ask the router for a port. Off by default.
-    pub fn port_mapping(mut self, on: bool) -> Self {
-        self.config.port_mapping = on;
-        self
-    }
-
-    /// Adds a remote that this node knows: it has slots of its own, and displaces an unknown one when there are none. At
-    /// most [`crate::access::LIST_MAX`] count.
-    pub fn known(mut self, remote: EndpointId) -> Self {
-        self.config.known.push(remote);
-        self
-    }
-
-    /// Who may connect at all. Everyone by default.
-    pub fn access(mut self, access: Access) -> Self {
-        self.config.access = access;
-        self
-    }
-
-    /// The embedder's word on remotes that are on no list, and on who may join a topic.
-    pub fn admission(mut self, admission: Arc<dyn Admission>) -> Self {
-        self.config.admission = admission;
-        self
-    }
-
-    /// Every bound and timeout.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.config.limits = limits;
-        self
-    }
-
-    /// Binds the endpoint and starts the tree. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// [`SpawnError`]: contradicting limits, an address that cannot be listened on, or a supervisor that did not start.
-    pub async fn spawn(self) -> Result<Mesh, SpawnError> {
-        let MeshConfig { secret_key, listen, relay, port_mapping, limits, access, admission, known } = self.config;
-        limits.validate()?;
-        let lists = Lists::new(access, admission);
-        known.into_iter().for_each(|peer| lists.meet(peer));
-        let limits = Arc::new(limits);
-        let listen = match listen.is_empty() {
-            true => vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-            false => listen,
-        };
-        let addresses = AddressBook::new(&limits);
-        let key = secret_key.unwrap_or_else(SecretKey::generate);
-        let endpoint = transport::bind(key, &listen, relay, port_mapping, &limits, addresses.clone()).await?;
-        let parts = Parts {
-            nursery: Nursery::default(),
-            door: Door::new(limits.connections_max, limits.handshakes_max, limits.dials_max),
-            routes: Routes::default(),
-            counters: Counters::default(),
-            endpoint,
-            addresses,
-            redials: Redials::new(&limits),
-            limits,
-            lists,
-            draining: Arc::default(),
-        };
-        Mesh::start(parts).await
-    }
-}
-
-/// What every part of one mesh is made from. Nothing in it is process-wide.
-#[derive(Debug, Clone)]
-pub(crate) struct Parts {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) nursery: Nursery,
-    pub(crate) door: Door,
-    pub(crate) routes: Routes,
-    pub(crate) addresses: AddressBook,
-    pub(crate) counters: Counters,
-    pub(crate) lists: Lists,
-    pub(crate) redials: Redials,
-    pub(crate) draining: Arc<AtomicBool>,
-}
-
-impl Parts {
-    /// What its loops are given.
-    pub(crate) fn context(&self) -> Context {
-        Context {
-            me: self.endpoint.id(),
-            limits: self.limits.clone(),
-            routes: self.routes.clone(),
-            addresses: self.addresses.clone(),
-            counters: self.counters.clone(),
-            nursery: self.nursery.clone(),
-            lists: self.lists.clone(),
-            redials: self.redials.clone(),
-            draining: self.draining.clone(),
-        }
-    }
-
-    /// Our own addresses, as the endpoint knows them now.
-    pub(crate) fn my_addresses(&self) -> AddrInfo {
-        AddrInfo::from(&self.endpoint.addr())
-    }
-}
 
 /// A running node. Cheap to clone; it runs until [`Mesh::drain`] is called or the last clone is dropped, which drains it
 /// in the background.
@@ -253,6 +116,7 @@ impl Mesh {
             let addr: EndpointAddr = addr.into();
             ids.push(addr.id);
             self.inner.parts.lists.meet(addr.id);
+            addr.ip_addrs().for_each(|addr| self.inner.parts.door.hint(*addr));
             if !addr.is_empty() {
                 // Beyond the bound of pinned peers it can still be learned from gossip.
                 let _pinned = self.inner.parts.addresses.pin(&addr);
@@ -332,17 +196,6 @@ impl Mesh {
         self.inner.parts.nursery.ledger.clone()
     }
 
-    /// Replaces the cap on connections. Lowering it admits nobody new until enough have gone; it throws nobody out.
-    ///
-    /// # Errors
-    ///
-    /// [`MeshGone`] once the mesh has ended.
-    pub async fn set_connection_cap(&self, cap: usize) -> Result<(), MeshGone> {
-        self.inner.branches.tell_peers(PeersMsg::SetConnectionCap(cap))?;
-        // The same mailbox answers in order: once it has, the cap is in force.
-        self.ask_peers().await.map(drop)
-    }
-
     /// Leaves every topic, says goodbye to every remote, flushes, and closes the endpoint; at most `deadline`, then
     /// whatever is left is aborted. Calling it again waits for the same end.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
@@ -389,7 +242,7 @@ impl Mesh {
     }
 
     /// A supervisor that crashes with the question in its mailbox is asked again once it is back.
-    async fn ask(&self, tell: impl Fn(oneshot::Sender<Part>) -> Result<(), MeshGone>) -> Result<Part, MeshGone> {
+    async fn ask<T>(&self, tell: impl Fn(oneshot::Sender<T>) -> Result<(), MeshGone>) -> Result<T, MeshGone> {
         for _ in 0..20 {
             if self.inner.ended.borrow().is_some() {
                 return Err(MeshGone);

@@ -12,24 +12,27 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::{
-    admission::{Door, Refusal},
+    access::Standing,
+    admission::Door,
     backoff::redials::{Dial, Failure},
-    census::{CensusCollector, ConnectionCensus, PeerCensus, Side},
+    census::{CensusCollector, PeerCensus, Side},
     close::{Close, CloseCode},
-    connection::{self, Closed, ConnectionNumbers, Established, Order, Orders},
+    connection::{self, Closed, ConnectionNumbers, Established, Order},
     context::Context,
     counters::Reason,
     dialer,
     handshake::HandshakeError,
-    lease::{Lease, LeaseSource, outbox},
+    lease::outbox,
     ledger::{Entry, Kind},
     redial::{Redial, WishWatch},
     routes::Gone,
     supervisor::{Child, Exit, Heartbeat, Pulse},
 };
 
+mod loops;
 pub(crate) mod state;
 
+use loops::Loop;
 use state::{Effect, State};
 
 /// What the supervisor of a remote is told.
@@ -43,6 +46,8 @@ pub(crate) enum PeerMsg {
     DialEnded(Box<Exit<Result<Established, HandshakeError>>>),
     /// A connection loop has ended.
     ConnectionEnded(u64, Exit<Closed>),
+    /// Close one connection, by its place at the door; without one, all, and give up the dial.
+    Close { seat: Option<u64>, order: Order },
     /// Look after the children.
     Tick,
     /// Answer for this remote.
@@ -96,19 +101,6 @@ pub(crate) struct PeerState {
     draining: bool,
 }
 
-/// One connection loop and what is known of it from outside.
-struct Loop {
-    child: Child,
-    pulse: Pulse,
-    orders: Option<Orders>,
-    source: LeaseSource,
-    kept: Option<Lease>,
-    side: Side,
-    perennial: bool,
-    since: Instant,
-    connection: iroh::endpoint::WeakConnectionHandle,
-}
-
 impl Actor for Peer {
     type Msg = PeerMsg;
     type State = PeerState;
@@ -150,6 +142,7 @@ impl Actor for Peer {
             }
             PeerMsg::DialEnded(exit) => state.on_dial_ended(&myself, *exit),
             PeerMsg::ConnectionEnded(number, exit) => state.on_connection_ended(&myself, number, exit),
+            PeerMsg::Close { seat, order } => state.on_close(&myself, seat, order),
             PeerMsg::Tick => state.on_tick(&myself),
             PeerMsg::Census(collector) => state.on_census(&collector),
             PeerMsg::Drain => state.on_drain(&myself),
@@ -190,7 +183,7 @@ impl PeerState {
         self.apply(myself, effects);
     }
 
-    fn on_established(&mut self, myself: &ActorRef<PeerMsg>, established: Established) {
+    fn on_established(&mut self, myself: &ActorRef<PeerMsg>, mut established: Established) {
         if self.draining {
             // Topics have been left, nobody could use it. Dropping it closes it.
             if established.side == Side::Dialed {
@@ -199,6 +192,18 @@ impl PeerState {
             return;
         }
         let (side, perennial) = (established.side, established.is_perennial());
+        let lists = &self.shared.connections.lists;
+        let standing = match side {
+            Side::Dialed => lists.standing(&self.peer),
+            // The door has asked the embedder already.
+            Side::Accepted => lists.listed(&self.peer),
+        };
+        if standing == Standing::Denied {
+            return self.on_denied(myself, &established);
+        }
+        if side == Side::Dialed {
+            established.permit.establish(self.peer, standing);
+        }
         let number = self.start_loop(myself, established);
         tracing::info!(peer = %self.peer.fmt_short(), number, ?side, perennial, "connected");
         self.redial.on_connected(side);
@@ -206,11 +211,22 @@ impl PeerState {
         self.apply(myself, effects);
     }
 
+    /// It was put on the list while it was on its way to us, or we to it.
+    fn on_denied(&mut self, myself: &ActorRef<PeerMsg>, established: &Established) {
+        self.shared.connections.counters.count(Reason::Denied);
+        let close = Close::new(CloseCode::Denied);
+        established.connection.close(close.code.number().into(), close.reason().as_bytes());
+        if established.side == Side::Dialed {
+            self.on_not_dialed(myself, Gone::NotDialed);
+        }
+    }
+
     fn start_loop(&mut self, myself: &ActorRef<PeerMsg>, established: Established) -> u64 {
         let context = self.shared.connections.clone();
         let number = self.shared.numbers.next();
         let (side, perennial) = (established.side, established.is_perennial());
         let connection = established.connection.weak_handle();
+        let seat = established.permit.seat();
         let (lease, outbox) = outbox(number, perennial, &context.limits);
         let heartbeat = Heartbeat::default();
         let now = Instant::now();
@@ -227,6 +243,7 @@ impl PeerState {
         self.loops.insert(
             number,
             Loop {
+                seat,
                 child,
                 pulse: Pulse::new(heartbeat, now),
                 orders: Some(orders),
@@ -259,11 +276,16 @@ impl PeerState {
     }
 
     fn on_connection_ended(&mut self, myself: &ActorRef<PeerMsg>, number: u64, exit: Exit<Closed>) {
-        let lived = self.loops.remove(&number).map_or_else(Duration::default, |one| one.since.elapsed());
+        let ended = self.loops.remove(&number);
+        let lived = ended.as_ref().map_or_else(Duration::default, |one| one.since.elapsed());
         let how = match &exit {
             Exit::Finished(closed) => closed.end.gone(),
             Exit::Panicked(_) | Exit::Killed => Gone::Lost,
         };
+        if let Some(ended) = ended {
+            let closed = ended.account(number, self.peer, &exit, Instant::now());
+            self.shared.connections.history.lock().expect("no holder panics").push(closed);
+        }
         match &exit {
             Exit::Finished(Closed { end, .. }) => {
                 tracing::info!(peer = %self.peer.fmt_short(), number, ?end, "connection ended");
@@ -278,6 +300,17 @@ impl PeerState {
         self.redial.on_ended(&exit, lived, self.loops.is_empty());
     }
 
+    fn on_close(&mut self, myself: &ActorRef<PeerMsg>, seat: Option<u64>, order: Order) {
+        let is_meant = |one: &Loop| seat.is_none_or(|seat| one.seat == seat);
+        let meant: Vec<_> = self.loops.iter().filter(|(_, one)| is_meant(one)).map(|(number, _)| *number).collect();
+        for number in meant {
+            self.order(number, order);
+        }
+        if seat.is_none() && self.dial.take().is_some() {
+            self.on_not_dialed(myself, Gone::NotDialed);
+        }
+    }
+
     fn on_tick(&mut self, myself: &ActorRef<PeerMsg>) {
         let now = Instant::now();
         let frozen_timeout = self.shared.connections.limits.frozen_timeout;
@@ -287,6 +320,9 @@ impl PeerState {
                 self.shared.connections.counters.count(Reason::ClosedFrozen);
                 one.child.kill();
             }
+        }
+        for one in self.loops.values() {
+            one.source.note_rtt(one.path_and_rtt().1);
         }
         let loops = &self.loops;
         let leases = |number| loops.get(&number).map_or(0, |one: &Loop| one.leases_of_topics());
@@ -360,9 +396,9 @@ impl PeerState {
                 return self.on_not_dialed(myself, Gone::NotDialed);
             }
         }
-        let permit = match self.shared.door.admit_dial() {
+        let permit = match self.shared.door.admit_dial(Instant::now()) {
             Ok(permit) => permit,
-            Err(Refusal::AtCap | Refusal::HalfOpen) => {
+            Err(_shortage) => {
                 context.counters.count(Reason::DialRefused);
                 return self.on_not_dialed(myself, Gone::NotDialed);
             }
@@ -398,32 +434,5 @@ impl PeerState {
             failures: standstill.failures,
         };
         collector.add_peer(census, self.loops.len(), usize::from(self.dial.is_some()));
-    }
-}
-
-impl Loop {
-    fn leases_of_topics(&self) -> usize {
-        self.source.leases().saturating_sub(usize::from(self.kept.is_some()))
-    }
-
-    fn census(&self, number: u64, now: Instant) -> ConnectionCensus {
-        let (path, rtt) = match self.connection.upgrade() {
-            Some(connection) => {
-                let paths = connection.paths();
-                let selected = paths.iter().find(|path| path.is_selected());
-                (selected.as_ref().map(|path| path.remote_addr().clone()), selected.as_ref().map(|path| path.rtt()))
-            }
-            None => (None, None),
-        };
-        ConnectionCensus {
-            number,
-            side: self.side,
-            perennial: self.perennial,
-            age: now.duration_since(self.since),
-            leases: self.leases_of_topics(),
-            queued_frames: self.source.queued_frames(),
-            path,
-            rtt,
-        }
     }
 }

@@ -7,17 +7,27 @@
 use std::collections::HashMap;
 
 use iroh::EndpointId;
+use n0_future::time::Instant;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::{
+    admission::{EVICTED_RETRY_AFTER, seats::ListenerId, usage::LimitsPart},
     census::{CensusCollector, Part},
-    connection::Established,
+    close::{Close, CloseCode},
+    connection::{Established, Order},
+    counters::Reason,
     ledger::{Entry, Kind},
+    limits::LimitsError,
     peer::{OnIdle, Peer, PeerArguments, PeerMsg, PeerShared},
+    pressure::Pressure,
     redial::WishWatch,
     routes::{Gone, Signal},
 };
+
+mod evictor;
+
+use evictor::{Cause, Evictor};
 
 /// What the supervisor of all remotes is told.
 #[derive(Debug)]
@@ -32,8 +42,14 @@ pub(crate) enum PeersMsg {
     Tick,
     /// Answer for all remotes.
     Census(oneshot::Sender<Part>),
-    /// Replace the cap on connections. Nobody is thrown out.
-    SetConnectionCap(usize),
+    /// A known remote waits for a slot, at this listener if one is named: close somebody unknown.
+    MakeRoom(Option<ListenerId>),
+    /// Close every connection to this remote and give up dialing it.
+    Close(EndpointId, Close),
+    /// Tell every limit of the door, and what is in use.
+    Limits(oneshot::Sender<LimitsPart>),
+    /// Replace limits of the door. Nobody is thrown out unless asked for.
+    SetLimits { changes: Vec<(String, u64)>, evict: bool, reply: oneshot::Sender<Result<(), LimitsError>> },
     /// Stop dialing, let go of everything; answer when no remote is left.
     Drain(oneshot::Sender<()>),
 }
@@ -44,6 +60,7 @@ pub(crate) struct PeersState {
     _entry: Entry,
     shared: PeerShared,
     rows: HashMap<EndpointId, Row>,
+    evictor: Evictor,
     draining: Option<oneshot::Sender<()>>,
     is_draining: bool,
 }
@@ -65,7 +82,14 @@ impl Actor for Peers {
         shared: PeerShared,
     ) -> Result<PeersState, ActorProcessingErr> {
         let entry = shared.connections.nursery.ledger.enter(Kind::Supervisor);
-        Ok(PeersState { _entry: entry, shared, rows: HashMap::new(), draining: None, is_draining: false })
+        Ok(PeersState {
+            _entry: entry,
+            shared,
+            rows: HashMap::new(),
+            evictor: Evictor::default(),
+            draining: None,
+            is_draining: false,
+        })
     }
 
     async fn handle(
@@ -81,9 +105,12 @@ impl Actor for Peers {
                 state.pass(&myself, peer, PeerMsg::Accepted(established)).await;
             }
             PeersMsg::Idle { peer, handled } => state.on_idle(peer, handled),
-            PeersMsg::Tick => state.tell_all(|| PeerMsg::Tick),
+            PeersMsg::Tick => state.on_tick(),
             PeersMsg::Census(reply) => state.on_census(reply),
-            PeersMsg::SetConnectionCap(cap) => state.shared.door.set_connections_max(cap),
+            PeersMsg::MakeRoom(listener) => state.make_room(Cause::KnownRemote(listener)),
+            PeersMsg::Close(peer, close) => state.close(&peer, None, Order { close, is_polite: false }),
+            PeersMsg::Limits(reply) => state.on_limits(reply),
+            PeersMsg::SetLimits { changes, evict, reply } => state.on_set_limits(&changes, evict, reply),
             PeersMsg::Drain(reply) => state.on_drain(reply),
         }
         Ok(())
@@ -158,6 +185,55 @@ impl PeersState {
             self.shared.connections.routes.signal(peer, Signal::Gone(Gone::Lost));
         }
         self.answer_drain();
+    }
+
+    fn on_tick(&mut self) {
+        if self.shared.door.pressure() == Pressure::Critical {
+            self.make_room(Cause::Pressure);
+        }
+        self.tell_all(|| PeerMsg::Tick);
+    }
+
+    fn make_room(&mut self, cause: Cause) {
+        let (door, context) = (&self.shared.door, &self.shared.connections);
+        if let Some((seat, peer)) = self.evictor.next(cause, door, context, Instant::now()) {
+            self.evict(seat, &peer);
+        }
+    }
+
+    fn evict(&self, seat: u64, peer: &EndpointId) {
+        tracing::info!(peer = %peer.fmt_short(), seat, "evicted");
+        self.shared.connections.counters.count(Reason::Evicted);
+        let close = Close::retry_after(CloseCode::Evicted, EVICTED_RETRY_AFTER);
+        self.close(peer, Some(seat), Order { close, is_polite: true });
+    }
+
+    fn close(&self, peer: &EndpointId, seat: Option<u64>, order: Order) {
+        if let Some(row) = self.rows.get(peer) {
+            drop(row.actor.cast(PeerMsg::Close { seat, order }));
+        }
+    }
+
+    fn on_limits(&self, reply: oneshot::Sender<LimitsPart>) {
+        let door = &self.shared.door;
+        let pressure = door.pressure().name();
+        let _asker_gone = reply.send(LimitsPart { uses: door.uses(), listeners: door.listener_uses(), pressure });
+    }
+
+    /// All of the changes or none of them.
+    fn on_set_limits(
+        &mut self,
+        changes: &[(String, u64)],
+        evict: bool,
+        reply: oneshot::Sender<Result<(), LimitsError>>,
+    ) {
+        let outcome = self.shared.door.change_limits(changes);
+        if outcome.is_ok() && evict {
+            for (seat, peer) in self.evictor.excess(&self.shared.door, &self.shared.connections, Instant::now()) {
+                self.evict(seat, &peer);
+            }
+        }
+        let _asker_gone = reply.send(outcome);
     }
 
     fn on_census(&mut self, reply: oneshot::Sender<Part>) {

@@ -10,10 +10,10 @@ use std::{
 
 use iroh::EndpointId;
 use iroh_gossip::proto::TopicId;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
-    lease::{Lease, LeaseSource},
+    lease::{Lease, LeaseSource, Merits},
     wire::inspect::Inbound,
 };
 
@@ -35,6 +35,8 @@ struct Table {
 pub(crate) struct TopicRoute {
     pub(crate) frames: mpsc::Sender<Delivery>,
     pub(crate) signals: Signals,
+    /// The active view, as the topic last showed it.
+    pub(crate) neighbors: watch::Receiver<Vec<EndpointId>>,
 }
 
 /// One thing a connection hands to a topic.
@@ -98,6 +100,21 @@ impl Routes {
     /// Remotes with a connection.
     pub(crate) fn remotes(&self) -> usize {
         self.read().peers.len()
+    }
+
+    /// Whether a topic gossips with `peer`.
+    pub(crate) fn is_neighbor(&self, peer: &EndpointId) -> bool {
+        self.read().topics.values().any(|route| route.neighbors.borrow().contains(peer))
+    }
+
+    /// The best of what its connections have to their credit.
+    pub(crate) fn merits(&self, peer: &EndpointId) -> Merits {
+        let table = self.read();
+        let all = table.peers.get(peer).into_iter().flatten().map(LeaseSource::merits);
+        all.fold(Merits::default(), |best, one| Merits {
+            rtt: best.rtt.into_iter().chain(one.rtt).min(),
+            novel_at: best.novel_at.max(one.novel_at),
+        })
     }
 
     /// Tells every topic what became of `peer`.
@@ -179,6 +196,11 @@ impl Signals {
             Signal::Gone(how) => *news = News { gone: Some(how), reachable: false },
         }
         drop(all);
+        self.notify.notify_one();
+    }
+
+    /// Wakes the topic for another reason.
+    pub(crate) fn wake(&self) {
         self.notify.notify_one();
     }
 

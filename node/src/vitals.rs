@@ -1,6 +1,9 @@
-//! What this process costs at this moment: memory, file descriptors, tasks. Only our own process is looked at.
+//! What this process costs at this moment, as `status` reports it: what the library reads of any process, and what only
+//! this program knows, its heap and its tasks.
 //!
 //! What the system does not tell is `None`, never zero.
+
+use perennial::vitals;
 
 /// One look at this process.
 #[derive(Debug, Clone, Copy)]
@@ -17,19 +20,13 @@ pub(crate) struct Vitals {
 
 /// Looks. Must be called within the runtime.
 pub(crate) fn look() -> Vitals {
+    let process = vitals::Vitals::read();
     Vitals {
-        rss_bytes: rss_bytes(),
+        rss_bytes: process.rss_bytes,
         heap_bytes: heap_bytes(),
-        open_fds: open_fds(),
+        open_fds: process.open_fds,
         alive_tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64,
     }
-}
-
-/// `status` rather than `statm`: it counts in kB, so nobody has to know the size of a page.
-fn rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 #[cfg(feature = "count-heap")]
@@ -40,12 +37,6 @@ fn heap_bytes() -> Option<u64> {
 #[cfg(not(feature = "count-heap"))]
 fn heap_bytes() -> Option<u64> {
     None
-}
-
-/// The descriptor of the listing itself is not counted.
-fn open_fds() -> Option<u64> {
-    let listed = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
-    Some(listed.saturating_sub(1))
 }
 
 #[cfg(test)]

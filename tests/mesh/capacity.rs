@@ -47,7 +47,6 @@ async fn a_node_of_ours_refused_at_the_cap_gets_in_by_itself_once_the_cap_is_lif
     let late = world.ours().await;
     let at_late = late.join(topic_id, &[full.addr()]).await;
     full.counts(Reason::RefusedAtCap, 1).await;
-    late.counts(Reason::DialFailed, 1).await;
     full.mesh().set_connection_cap(8).await.expect("the mesh is up");
     at_late.joined().await;
     spread(&at_late, &[&at_full, &at_friend], "let in", PATIENCE).await;

@@ -2,6 +2,7 @@
 //!
 //! Every scenario builds its nodes in a `World` and ends with `world.finish()`, which fails while anything still lives.
 
+mod approval;
 mod capacity;
 mod crowd;
 mod hostile;

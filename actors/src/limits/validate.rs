@@ -21,6 +21,12 @@ const MEMORY_BUDGET_MIN: u64 = 64 << 20;
 #[error("{0}")]
 pub struct LimitsError(String);
 
+impl LimitsError {
+    pub(crate) fn new(sentence: String) -> Self {
+        Self(sentence)
+    }
+}
+
 impl Limits {
     /// Checks every relation between the limits.
     ///
@@ -94,8 +100,6 @@ impl Limits {
             ("first_frame_timeout", self.first_frame_timeout),
             ("approval_timeout", self.approval_timeout),
             ("eviction_age_min", self.eviction_age_min),
-            ("eviction_pause", self.eviction_pause),
-            ("prefix_ttl", self.prefix_ttl),
             ("redial_min", self.redial_min),
             ("redial_max", self.redial_max),
             ("stable_after", self.stable_after),

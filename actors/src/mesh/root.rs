@@ -27,6 +27,7 @@ use crate::{
     ledger::{Entry, Kind, Owned},
     peer::PeerShared,
     peers::{Peers, PeersMsg},
+    pressure::{Budget, PressureGauge, Resource, Sample},
     routes::{Gone, Signal},
     supervisor::{
         Child, Exit, Heartbeat, Pulse,
@@ -34,7 +35,11 @@ use crate::{
     },
     topic::TopicContext,
     topics::{Topics, TopicsMsg},
+    vitals::Vitals,
 };
+
+/// How often this process looks at itself.
+const VITALS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the root is told.
 #[derive(Debug)]
@@ -112,6 +117,8 @@ pub(super) struct RootState {
     acceptor_restarts: Restarts,
     numbers: ConnectionNumbers,
     gave_up: Option<String>,
+    pressure: Option<PressureGauge>,
+    look_at: Instant,
     rng: StdRng,
     _entry: Entry,
     /// Last, so that whoever hears of the end finds everything above already gone.
@@ -153,6 +160,8 @@ impl Actor for Root {
             waiting: Vec::new(),
             numbers: ConnectionNumbers::default(),
             gave_up: None,
+            pressure: None,
+            look_at: Instant::now(),
             rng: StdRng::from_rng(&mut rand::rng()),
             ended: EndedGuard { ended, how: Ended::GaveUp("the root supervisor was killed".into()) },
             parts,
@@ -255,18 +264,24 @@ impl RootState {
     fn start_acceptor(&mut self, myself: &ActorRef<MeshMsg>) {
         let heartbeat = Heartbeat::default();
         let branches = self.branches.clone();
+        let room = branches.clone();
         let acceptor = Acceptor {
             endpoint: self.parts.endpoint.clone(),
             door: self.parts.door.clone(),
-            limits: self.parts.limits.clone(),
-            counters: self.parts.counters.clone(),
-            nursery: self.parts.nursery.clone(),
+            listeners: self.parts.listeners.clone(),
+            context: self.parts.context(),
             heartbeat: heartbeat.clone(),
             // Between two supervisors the connection is dropped, which closes it; its dialer comes again.
             deliver: Arc::new(move |established| {
                 let _between = branches.tell_peers(PeersMsg::Accepted(Box::new(established)));
             }),
+            make_room: Arc::new(move |listener| {
+                // Asked again at the next tick.
+                let _between = room.tell_peers(PeersMsg::MakeRoom(listener));
+            }),
+            slot_free: self.parts.slot_free.clone(),
             handshakes: self.branches.shared.handshakes.clone(),
+            rng: StdRng::from_rng(&mut self.rng),
         };
         let owner = myself.clone();
         let report = move |exit| drop(owner.cast(MeshMsg::AcceptorEnded(exit)));
@@ -284,10 +299,31 @@ impl RootState {
             child.kill();
         }
         self.parts.addresses.sweep(now);
+        self.look_at_resources(now);
         self.parts.redials.sweep(now);
         // A branch between two lives has nothing to look after.
         let _restarting = self.branches.tell_peers(PeersMsg::Tick);
         let _restarting = self.branches.tell_topics(TopicsMsg::Tick);
+    }
+
+    /// How short this process is of memory and descriptors. Reading three small files of the kernel takes some 100 µs.
+    fn look_at_resources(&mut self, now: Instant) {
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + VITALS_INTERVAL;
+        self.parts.door.sweep(now);
+        let Vitals { rss_bytes, open_fds, fds_max, .. } = Vitals::read();
+        let budget = Budget { memory_budget: self.parts.limits.memory_budget, fds_max };
+        let gauge = self.pressure.get_or_insert_with(|| PressureGauge::new(budget));
+        let verdict = gauge.on_sample(Sample { rss_bytes, open_fds });
+        let before = self.parts.door.pressure();
+        if verdict.pressure != before {
+            let resource = verdict.resource.map_or("none", Resource::name);
+            let (now, before) = (verdict.pressure.name(), before.name());
+            tracing::warn!(now, before, resource, "pressure on memory and descriptors changed");
+            self.parts.door.set_pressure(verdict.pressure);
+        }
     }
 
     fn on_acceptor_ended(&mut self, myself: &ActorRef<MeshMsg>, exit: Exit<AcceptorEnd>) {

@@ -1,0 +1,128 @@
+//! The limits of the door on one page: each cap, what is in use, what was at most. Plain values. `[pure]`
+
+use super::{Door, seats::HighWater};
+
+/// One limit and its use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitUse {
+    /// The name of the limit; the name of its field in [`crate::Limits`] where it has one.
+    pub name: String,
+    /// The limit in force.
+    pub max: u64,
+    /// In use at this moment.
+    pub in_use: u64,
+    /// The most that was in use at one time since the start, taken at every change; `None`
+    /// where nobody takes it.
+    pub high_water: Option<u64>,
+}
+
+impl LimitUse {
+    pub(crate) fn new(name: impl Into<String>, max: usize, in_use: usize, high_water: usize) -> Self {
+        Self { high_water: Some(high_water as u64), ..Self::unmarked(name, max, in_use) }
+    }
+
+    /// One whose highest use nobody notes.
+    pub(crate) fn unmarked(name: impl Into<String>, max: usize, in_use: usize) -> Self {
+        Self { name: name.into(), max: max as u64, in_use: in_use as u64, high_water: None }
+    }
+}
+
+/// One listener's door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerUse {
+    /// The address it listens on, or `relays`.
+    pub name: String,
+    /// Connections it may hold.
+    pub connections_max: u64,
+    /// Connections it holds, handshakes included.
+    pub in_use: u64,
+    /// The most it held at one time.
+    pub high_water: u64,
+    /// Whether an unknown remote would find a slot.
+    pub is_accepting: bool,
+    /// How often it went from full to below full.
+    pub resumed: u64,
+}
+
+/// What the door says of its limits.
+#[derive(Debug)]
+pub(crate) struct LimitsPart {
+    pub(crate) uses: Vec<LimitUse>,
+    pub(crate) listeners: Vec<ListenerUse>,
+    pub(crate) pressure: &'static str,
+}
+
+/// The two lines, as the acceptor last saw them: now, and at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Lines {
+    pub(crate) room: (usize, usize),
+    pub(crate) lobby: (usize, usize),
+}
+
+/// How many connections there are, in short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Occupancy {
+    /// Slots in use, speculative attempts not included.
+    pub(crate) in_use: usize,
+    pub(crate) half_open: usize,
+    /// The most that lived at one time, speculative attempts included.
+    pub(crate) high_water: usize,
+    pub(crate) cap: usize,
+}
+
+impl Door {
+    pub(crate) fn occupancy(&self) -> Occupancy {
+        let books = self.lock();
+        let tally = books.seats.tally();
+        Occupancy {
+            in_use: tally.total,
+            half_open: tally.handshakes + tally.dials + tally.speculative,
+            high_water: books.seats.high_water().live,
+            cap: books.seats.limits().connections_max,
+        }
+    }
+
+    /// The acceptor tells how long its lines are.
+    pub(crate) fn note_lines(&self, lines: Lines) {
+        self.lock().lines = lines;
+    }
+
+    /// The caps that this room holds.
+    pub(crate) fn uses(&self) -> Vec<LimitUse> {
+        let books = self.lock();
+        let (limits, tally) = (books.seats.limits(), books.seats.tally());
+        let HighWater { total, inbound, unknown, handshakes, speculative, dials, .. } = *books.seats.high_water();
+        let (room, lobby) = (books.lines.room, books.lines.lobby);
+        let rooms_max = limits.waiting_max * books.listeners.len();
+        vec![
+            LimitUse::new("connections_max", limits.connections_max, tally.total, total),
+            LimitUse::new("inbound_max", limits.inbound_max, tally.inbound, inbound),
+            LimitUse::new("unknown_inbound", books.seats.unknown_max(), tally.unknown, unknown),
+            LimitUse::new("handshakes_max", limits.handshakes_max, tally.handshakes, handshakes),
+            LimitUse::new("speculative_max", limits.speculative_max, tally.speculative, speculative),
+            LimitUse::new("waiting_room", rooms_max, room.0, room.1),
+            LimitUse::new("lobby", limits.speculative_max, lobby.0, lobby.1),
+            LimitUse::new("dials_max", limits.dials_max, tally.dials, dials),
+            LimitUse::new("prefixes_max", limits.prefixes_max, books.buckets.len(), books.buckets.high_water()),
+        ]
+    }
+
+    /// The listeners, the relays last.
+    pub(crate) fn listener_uses(&self) -> Vec<ListenerUse> {
+        let books = self.lock();
+        let (seats, tally) = (&books.seats, books.seats.tally());
+        books
+            .listeners
+            .iter()
+            .enumerate()
+            .map(|(index, listener)| ListenerUse {
+                name: listener.name.clone(),
+                connections_max: listener.connections_max as u64,
+                in_use: tally.listeners[index].in_use as u64,
+                high_water: seats.high_water().listeners[index] as u64,
+                is_accepting: seats.is_accepting(super::ListenerId(index)),
+                resumed: seats.resumed()[index],
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,87 @@
+//! The limits that can be changed while a node runs, by name. `[pure]`
+
+use super::{Limits, LimitsError};
+
+macro_rules! named {
+    ($($field:ident),+ $(,)?) => {
+        impl Limits {
+            /// The names of the limits that [`crate::Mesh::set_limits`] can change, each the name of its field.
+            pub const CHANGEABLE: &[&str] = &[$(stringify!($field)),+];
+
+            /// Sets one of the changeable limits. Says nothing about whether they still hold together.
+            ///
+            /// # Errors
+            ///
+            /// A name that is not changeable, with the nearest one that is.
+            pub fn set(&mut self, name: &str, value: u64) -> Result<(), LimitsError> {
+                match name {
+                    $(stringify!($field) => {
+                        self.$field = value
+                            .try_into()
+                            .map_err(|_| LimitsError::new(format!("{name} of {value} is more than any node can use")))?;
+                    })+
+                    _ => return Err(LimitsError::new(unknown(name))),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+named! {
+    connections_max,
+    inbound_max,
+    known_reserve,
+    relay_connections_max,
+    connections_per_ipv4_max,
+    connections_per_ipv6_56_max,
+    connections_per_ipv6_48_max,
+    handshakes_max,
+    handshakes_per_listener_max,
+    speculative_max,
+    retry_above,
+    dials_max,
+}
+
+fn unknown(name: &str) -> String {
+    let nearest = Limits::CHANGEABLE.iter().min_by_key(|known| distance(name, known));
+    let all = || Limits::CHANGEABLE.join(", ");
+    match nearest {
+        Some(known) if distance(name, known) <= 3 => {
+            format!("no limit `{name}` can be changed while the node runs; did you mean `{known}`?")
+        }
+        Some(_) | None => format!("no limit `{name}` can be changed while the node runs; these can: {}", all()),
+    }
+}
+
+/// Letters to insert, delete or replace (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in other.chars().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_set_by_its_name_and_a_typing_error_is_understood() {
+        let mut limits = Limits::default();
+        limits.set("inbound_max", 7).unwrap();
+        assert_eq!(limits.inbound_max, 7);
+        let error = |name| Limits::default().set(name, 1).unwrap_err().to_string();
+        assert!(error("inbuond_max").ends_with("did you mean `inbound_max`?"));
+        assert!(error("idle_timeout").contains("these can: connections_max, "));
+        for name in Limits::CHANGEABLE {
+            assert!(Limits::default().set(name, 1).is_ok(), "{name}");
+        }
+    }
+}
