@@ -20,12 +20,14 @@ use crate::{
 
 mod builder;
 mod door;
+mod memory;
 mod root;
 mod transport;
 
 pub use builder::MeshBuilder;
 pub(crate) use builder::Parts;
 pub use door::LimitsReport;
+pub use memory::{MeshMemory, TopicMemory};
 
 use root::{Branches, MeshMsg, Root, RootArguments};
 
@@ -120,8 +122,12 @@ impl Mesh {
                 let _pinned = self.inner.parts.addresses.pin(&addr);
             }
         }
+        self.join_through(topic, ids).await
+    }
+
+    async fn join_through(&self, topic: TopicId, bootstrap: Vec<EndpointId>) -> Result<TopicHandle, JoinError> {
         let (reply, joined) = oneshot::channel();
-        let request = JoinRequest { topic, bootstrap: ids, reply };
+        let request = JoinRequest { topic, bootstrap, reply };
         self.inner.branches.tell_topics(TopicsMsg::Join(request)).map_err(|MeshGone| JoinError::ShuttingDown)?;
         let joined = joined.await.map_err(|_| JoinError::ShuttingDown)??;
         // A topic that crashes at this moment takes the command with its next loop.

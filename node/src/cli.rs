@@ -101,6 +101,10 @@ pub(crate) struct UpArgs {
     /// IROH_SECRET, the identity is forgotten at the end.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
+    /// A directory, used by you only, to remember known nodes and the last neighbors of each topic in, so that a restart
+    /// needs no --join. Created where it is missing. Without it they are forgotten at the end.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
     /// Publish each line of stdin to the first topic, and print received messages to stdout.
     #[arg(long, requires = "topic")]
     pub(crate) pipe: bool,

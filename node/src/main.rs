@@ -16,6 +16,7 @@ mod node;
 mod output;
 mod pipe;
 mod signals;
+mod state_dir;
 mod tables;
 mod tasks;
 mod telemetry;

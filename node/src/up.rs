@@ -26,6 +26,7 @@ use crate::{
     output::{self, Mode, Output, say},
     pipe::Pipe,
     signals::{EndSignal, Signals},
+    state_dir::StateDir,
     tasks::Tasks,
 };
 
@@ -50,10 +51,11 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
     let (listener, socket_file) = socket::bind(&control_path)?;
     let listener = UnixListener::from_std(listener)
         .map_err(|error| Failure::io(format_args!("listen on {}", control_path.display()), &error))?;
+    let state = args.state_dir.as_deref().map(StateDir::open).transpose()?;
     let mesh = spawn_mesh(&args, &identity).await?;
-    let (node, output, endings) = assemble(&args, mesh);
+    let (node, output, endings) = assemble(&args, mesh, state.clone());
     let started = tokio::select! {
-        started = start(&args, &node, listener) => started,
+        started = start(&args, &node, listener, state.as_ref()) => started,
         signal = signals.next() => Err(Failure::new(signal.exit(), format!("{} while starting", signal.name()))),
     };
     if let Err(failure) = started {
@@ -64,6 +66,10 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
     output.line(&ready(&node, &control_path)).await;
     node.memberships.start_printing();
     let cause = wait(&node, &mut signals, endings).await;
+    if let Some(state) = &state {
+        // The last moment at which there are neighbours.
+        state.save(&node.mesh).await;
+    }
     finish(&node, &output, &mut signals, cause, socket_file).await
 }
 
@@ -93,7 +99,7 @@ async fn spawn_mesh(args: &UpArgs, identity: &Identity) -> Result<Mesh, Failure>
     })
 }
 
-fn assemble(args: &UpArgs, mesh: Mesh) -> (Node, Output, mpsc::Receiver<Ending>) {
+fn assemble(args: &UpArgs, mesh: Mesh, state: Option<StateDir>) -> (Node, Output, mpsc::Receiver<Ending>) {
     let tasks = Tasks::new(mesh.ledger_counters());
     let (endings, received) = Endings::channel();
     let mode = match (args.json, args.pipe) {
@@ -106,11 +112,15 @@ fn assemble(args: &UpArgs, mesh: Mesh) -> (Node, Output, mpsc::Receiver<Ending>)
         on_gone.end(Ending::OutputGone(error.to_string()));
     });
     let pipe_topic = args.pipe.then(|| args.topic.first().map(|topic| topic.id)).flatten();
-    let memberships = Memberships::new(mesh.clone(), tasks.clone(), output.clone(), pipe_topic);
+    let memberships = Memberships::new(mesh.clone(), tasks.clone(), output.clone(), pipe_topic, state);
     (Node::new(mesh, tasks, memberships, endings), output, received)
 }
 
-async fn start(args: &UpArgs, node: &Node, listener: UnixListener) -> Result<(), Failure> {
+async fn start(args: &UpArgs, node: &Node, listener: UnixListener, state: Option<&StateDir>) -> Result<(), Failure> {
+    if let Some(state) = state {
+        node.mesh.recall(state.known());
+        node.tasks.spawn(Kind::Service, "state", state.clone().keep(node.mesh.clone()));
+    }
     let peers: Vec<_> = args.join.iter().map(|peer| peer.0.clone()).collect();
     for topic in &args.topic {
         node.memberships.join(topic.clone(), peers.clone()).await.map_err(|error| join_failed(&error))?;

@@ -73,6 +73,8 @@ fn peer_view(peer: &PeerCensus, census: &Census) -> PeerView {
     PeerView {
         id: peer.id.to_string(),
         dialing: peer.dialing,
+        failures: peer.failures,
+        waiting_s: peer.waiting_until.map(seconds),
         neighbor_in: neighbor_in.collect(),
         connections: peer.connections.iter().map(connection_view).collect(),
     }

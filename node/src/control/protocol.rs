@@ -165,6 +165,12 @@ pub(crate) struct Peers {
 pub(crate) struct PeerView {
     pub(crate) id: String,
     pub(crate) dialing: bool,
+    /// Failed attempts in a row, and connections that did not last.
+    #[serde(default)]
+    pub(crate) failures: u32,
+    /// It is not dialed before this many seconds from now.
+    #[serde(default)]
+    pub(crate) waiting_s: Option<f64>,
     /// The topics in whose active view it is.
     pub(crate) neighbor_in: Vec<String>,
     pub(crate) connections: Vec<ConnectionView>,

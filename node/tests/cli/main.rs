@@ -6,5 +6,6 @@ mod control;
 mod demo;
 mod offline;
 mod process;
+mod state_dir;
 mod stock;
 mod up;
