@@ -2,11 +2,13 @@
 //!
 //! Every scenario builds its nodes in a `World` and ends with `world.finish()`, which fails while anything still lives.
 
+mod approval;
 mod capacity;
 mod crowd;
 mod hostile;
 mod interop;
 mod load;
+mod redial;
 mod respawn;
 mod rotation;
 mod supervision;
