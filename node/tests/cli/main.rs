@@ -4,7 +4,9 @@
 
 mod control;
 mod demo;
+mod door;
 mod offline;
 mod process;
+mod settings;
 mod stock;
 mod up;
