@@ -148,7 +148,7 @@ pub(crate) struct UpArgs {
     /// quarters may be incoming, an eighth is kept for known nodes [default: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: Option<u32>,
-    /// One limit by name, as `perennial limits set` changes it. May be repeated.
+    /// One limit by name; `perennial limits set --help` lists them. May be repeated.
     #[arg(long, value_name = "NAME=N")]
     pub(crate) limit: Vec<LimitSetting>,
     /// Resident memory not to exceed, such as 512MiB: from 80 % on no unknown node is admitted, from 95 % on one a second

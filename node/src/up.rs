@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use perennial::{DrainReport, Ended, Kind, Mesh, MeshBuilder, SpawnError, access::ListFull};
+use perennial::{DrainReport, Ended, Kind, Mesh, MeshBuilder, SpawnError};
 use tokio::{
     io,
     net::UnixListener,
@@ -76,7 +76,7 @@ async fn spawn_mesh(args: &UpArgs, builder: MeshBuilder) -> Result<Mesh, Failure
         Failure::new(exit, error.to_string())
     })?;
     for peer in &args.deny {
-        mesh.deny(peer.0.id).map_err(|full: ListFull| Failure::new(Exit::Config, full.to_string()))?;
+        mesh.deny(peer.0.id).map_err(|full| Failure::new(Exit::Config, full.to_string()))?;
     }
     for peer in args.known.iter().filter(|peer| peer.0.id != mesh.id()) {
         mesh.know(&peer.0);

@@ -40,7 +40,13 @@ pub(crate) struct LimitsArgs {
 const SET_EXAMPLES: &str = "\
 Examples:
   perennial limits set connections_max=64 inbound_max=48
-  perennial limits set listener:0.0.0.0:4433=20 --evict";
+  perennial limits set listener:0.0.0.0:4433=20 --evict
+
+Limits that can be changed:
+  connections_max, inbound_max, known_reserve, relay_connections_max, connections_per_ipv4_max,
+  connections_per_ipv6_56_max, connections_per_ipv6_48_max, handshakes_max,
+  handshakes_per_listener_max, speculative_max, retry_above, dials_max, and
+  listener:ADDR for each listener as `perennial limits` names it";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LimitsVerb {
@@ -52,7 +58,7 @@ pub(crate) enum LimitsVerb {
 /// Options of `limits set`.
 #[derive(Debug, Args)]
 pub(crate) struct SetLimitsArgs {
-    /// A limit and its value: a name that `perennial limits` shows, or listener:ADDR for the cap of a listener.
+    /// A limit and its value; the names are below.
     #[arg(required = true, value_name = "NAME=N", value_parser = limits::running_limit)]
     pub(crate) changes: Vec<LimitSetting>,
     /// Close connections of unknown nodes that are over a lowered cap. Without it nobody is closed, and nobody new
@@ -81,4 +87,18 @@ pub(crate) struct ConnectionsArgs {
     pub(crate) closed: bool,
     #[command(flatten)]
     pub(crate) ask: AskArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use perennial::Limits;
+
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_limit_that_can_be_changed() {
+        let names = SET_EXAMPLES.split([',', '\n']).map(str::trim);
+        let named: Vec<_> = names.filter(|name| Limits::CHANGEABLE.contains(name)).collect();
+        assert_eq!(named, Limits::CHANGEABLE);
+    }
 }

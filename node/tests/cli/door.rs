@@ -190,6 +190,7 @@ fn nodes_of_this_machine_are_counted_like_others_on_request() {
     two.event("neighbor_up", |_| true);
     let three = joining(dir.path(), &one.ticket());
     eventually("the second of one address is put off", || refusals(&one, "refused-at-prefix-cap") > 0);
+    assert_eq!(limit(&one, "connections_per_ipv4_max")["in_use"], 1);
     assert_eq!(three.ask_json(&["status"])["neighbors"], 0);
 
     let exempting = Up::json(dir.path(), &flags);
@@ -216,6 +217,9 @@ fn limits_tell_everything_that_was_promised() {
         assert_eq!(keys(listener), ["accepting", "high_water", "in_use", "max", "name", "resumed"]);
     }
     assert_eq!(page["listeners"].as_array().unwrap().last().unwrap()["name"], "relays");
+    for name in perennial::Limits::CHANGEABLE {
+        assert!(limit(&one, name)["max"].is_u64(), "what can be changed is told: {name}");
+    }
     let connections = limit(&one, "connections_max");
     assert_eq!(connections["max"], 64);
     assert!(connections["in_use"].as_u64() >= Some(1) && connections["high_water"].as_u64() >= Some(1));
