@@ -115,12 +115,7 @@ impl Mesh {
         for addr in bootstrap {
             let addr: EndpointAddr = addr.into();
             ids.push(addr.id);
-            self.inner.parts.lists.meet(addr.id);
-            addr.ip_addrs().for_each(|addr| self.inner.parts.door.hint(*addr));
-            if !addr.is_empty() {
-                // Beyond the bound of pinned peers it can still be learned from gossip.
-                let _pinned = self.inner.parts.addresses.pin(&addr);
-            }
+            self.know(&addr);
         }
         self.join_through(topic, ids).await
     }
@@ -133,6 +128,18 @@ impl Mesh {
         // A topic that crashes at this moment takes the command with its next loop.
         let _given_up = joined.commands.send(Command::Join(joined.bootstrap)).await;
         Ok(joined.handle)
+    }
+
+    /// Knows the remote of `addr` from here on, unless it is denied, and remembers its addresses. Dials nobody. Beyond
+    /// [`access::LIST_MAX`] ids, and beyond the pinned addresses there is room for, it is treated like anyone else.
+    pub fn know(&self, addr: &EndpointAddr) {
+        let parts = &self.inner.parts;
+        parts.lists.meet(addr.id);
+        addr.ip_addrs().for_each(|addr| parts.door.hint(*addr));
+        if !addr.is_empty() {
+            // What is not pinned can still be learned from gossip.
+            let _pinned = parts.addresses.pin(addr);
+        }
     }
 
     /// Everything this node is doing at this moment.

@@ -1,10 +1,13 @@
 //! How the QUIC endpoint is bound: addresses, protocols, windows, timeouts.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::{
+    cmp::Reverse,
+    net::{SocketAddr, UdpSocket},
+};
 
 use iroh::{
     Endpoint, RelayMode, SecretKey,
-    endpoint::{Builder, PortmapperConfig, QuicTransportConfig, VarInt, presets},
+    endpoint::{BindOpts, PortmapperConfig, QuicTransportConfig, VarInt, presets},
 };
 
 use crate::{address_book::AddressBook, error::SpawnError, limits::Limits, wire};
@@ -44,14 +47,35 @@ pub(super) async fn bind(
         .max_tls_tickets(TLS_TICKETS_MAX)
         .address_lookup(addresses)
         .clear_ip_transports();
-    for addr in listen {
-        builder = add_listen_addr(builder, *addr)?;
+    for (addr, options) in routed(listen) {
+        builder = builder
+            .bind_addr_with_opts(addr, options)
+            .map_err(|error| SpawnError::Listen { addr, reason: error.to_string() })?;
     }
     builder.bind().await.map_err(|error| blame(listen, &error.to_string()))
 }
 
-fn add_listen_addr(builder: Builder, addr: SocketAddr) -> Result<Builder, SpawnError> {
-    builder.bind_addr(addr).map_err(|error| SpawnError::Listen { addr, reason: error.to_string() })
+/// Which socket a dial leaves by: iroh wants one default route per family, named after all others, and sends through the
+/// others only what is for their own network. Whose length nobody tells us, so it is the host alone, and all of loopback.
+fn routed(listen: &[SocketAddr]) -> Vec<(SocketAddr, BindOpts)> {
+    let mut rest: Vec<SocketAddr> = listen.to_vec();
+    rest.sort_by_key(|addr| Reverse((addr.ip().is_unspecified(), !addr.ip().is_loopback())));
+    let mut routed = Vec::with_capacity(rest.len());
+    for is_family in [SocketAddr::is_ipv4, SocketAddr::is_ipv6] {
+        let mut family = rest.iter().copied().filter(is_family);
+        let Some(default) = family.next() else { continue };
+        routed.extend(family.map(|addr| (addr, BindOpts::default().set_prefix_len(prefix_len(addr)))));
+        routed.push((default, BindOpts::default()));
+    }
+    routed
+}
+
+fn prefix_len(addr: SocketAddr) -> u8 {
+    match addr {
+        SocketAddr::V4(addr) if addr.ip().is_loopback() => 8,
+        SocketAddr::V4(_) => 32,
+        SocketAddr::V6(_) => 128,
+    }
 }
 
 /// iroh does not say which of several addresses could not be bound; the operating system does.
@@ -78,4 +102,19 @@ fn transport_config(limits: &Limits) -> QuicTransportConfig {
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0)
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_family_has_one_default_route_and_it_comes_last() {
+        let listen = ["127.0.0.1:1", "127.0.0.2:2", "[::1]:3", "192.0.2.1:4", "0.0.0.0:5", "192.0.2.1:6"];
+        let listen = listen.map(|addr| addr.parse().unwrap());
+        let routes: Vec<_> =
+            routed(&listen).iter().map(|(addr, options)| (addr.port(), options.prefix_len())).collect();
+        assert_eq!(routes, [(4, 32), (6, 32), (1, 8), (2, 8), (5, 0), (3, 0)]);
+        assert_eq!(routed(&[]).len(), 0);
+    }
 }
