@@ -11,7 +11,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use iroh::{
@@ -23,10 +22,7 @@ use n0_future::{
     time::{Instant, interval},
 };
 use rand::rngs::StdRng;
-use tokio::{
-    sync::Notify,
-    task::{JoinError, JoinSet},
-};
+use tokio::{sync::Notify, task::JoinError};
 
 use crate::{
     access::Standing,
@@ -37,16 +33,18 @@ use crate::{
         usage::Lines,
         waiting::Waiting,
     },
-    census::Side,
     close::{Close, CloseCode},
     connection::{self, Established},
     context::Context,
     counters::Reason,
-    handshake::{HalfOpen, HandshakeError},
     ledger::Kind,
     listeners::Listeners,
     supervisor::Heartbeat,
 };
+
+mod attempts;
+
+use attempts::{AttemptEnd, Attempts, Guest, Shaken};
 
 /// Takes a finished handshake to whoever supervises the remote. Must not wait.
 pub(crate) type Deliver = Arc<dyn Fn(Established) + Send + Sync>;
@@ -82,26 +80,6 @@ pub(crate) enum AcceptorEnd {
     Injected,
 }
 
-/// How an attempt's task ended.
-enum AttemptEnd {
-    /// The handshake is finished.
-    Shaken(Box<Shaken>),
-    /// It failed, and is counted.
-    Failed,
-    /// The remote was sent away.
-    SentAway,
-}
-
-/// A remote that has shown who it is.
-struct Shaken {
-    established: Established,
-    listener: ListenerId,
-    addr: Option<SocketAddr>,
-    standing: Standing,
-    /// Why it has no slot, where it waits for one.
-    shortage: Option<Shortage>,
-}
-
 /// An attempt that waits before its handshake. It costs no task.
 struct Roomer {
     incoming: Incoming,
@@ -116,7 +94,7 @@ impl Acceptor {
         let patience = self.context.limits.waiting_timeout;
         let mut hall = Hall {
             // Its drop aborts what is still half-open; each attempt's own drop then closes it.
-            attempts: Attempts { set: JoinSet::new(), gauge: self.handshakes.clone() },
+            attempts: Attempts::new(self.handshakes.clone()),
             room: Waiting::new(patience),
             lobby: Waiting::new(patience),
         };
@@ -132,12 +110,7 @@ impl Acceptor {
                     return AcceptorEnd::Injected;
                 }
                 _ = turn.tick() => self.on_tick(&mut hall),
-                ended = hall.attempts.set.join_next(), if !hall.attempts.set.is_empty() => {
-                    hall.attempts.note();
-                    if let Some(ended) = ended {
-                        self.on_attempt_ended(ended, &mut hall);
-                    }
-                }
+                ended = hall.attempts.next(), if !hall.attempts.is_empty() => self.on_attempt_ended(ended, &mut hall),
                 _ = slot_free.notified() => self.serve(&mut hall),
                 incoming = self.endpoint.accept() => match incoming {
                     Some(incoming) => self.on_arrivals(incoming, &mut hall).await,
@@ -163,7 +136,10 @@ impl Acceptor {
     fn on_incoming(&mut self, incoming: Incoming, hall: &mut Hall) {
         let attempt = self.attempt(&incoming);
         match self.door.on_attempt(&attempt, Instant::now(), &mut self.rng) {
-            Decision::Shake(permit) => self.shake_hands(incoming, permit, attempt.listener, attempt.addr, hall),
+            Decision::Shake(permit) => {
+                let guest = Guest { incoming, permit, listener: attempt.listener, addr: attempt.addr };
+                hall.attempts.shake_hands(guest, self.context.clone());
+            }
             Decision::Wait(knock, shortage) => self.let_wait(incoming, knock, attempt.addr, shortage, hall),
             Decision::Retry => {
                 self.context.counters.count(Reason::AskedToRetry);
@@ -230,6 +206,9 @@ impl Acceptor {
 
     fn on_shaken(&mut self, mut shaken: Shaken, hall: &mut Hall) {
         let remote = shaken.established.peer();
+        if let Some(addr) = shaken.addr {
+            hall.attempts.give_up_others_from(addr);
+        }
         shaken.standing = self.context.lists.standing(&remote);
         let now = Instant::now();
         match self.door.on_identity(&mut shaken.established.permit, remote, shaken.standing, now) {
@@ -272,7 +251,9 @@ impl Acceptor {
             roomer.permit.is_some()
         }) {
             if let Some(permit) = roomer.permit.take() {
-                self.shake_hands(roomer.incoming, permit, roomer.knock.listener, roomer.addr, hall);
+                let (listener, addr) = (roomer.knock.listener, roomer.addr);
+                hall.attempts
+                    .shake_hands(Guest { incoming: roomer.incoming, permit, listener, addr }, self.context.clone());
             }
         }
         self.note_lines(hall);
@@ -328,71 +309,8 @@ impl Acceptor {
         if established.is_perennial() || close.code == CloseCode::Denied {
             return established.connection.close(close.code.number().into(), close.reason().as_bytes());
         }
-        let entry = self.context.nursery.ledger.enter(Kind::Handshake);
-        let context = self.context.clone();
-        hall.attempts.set.spawn(async move {
-            let _entry = entry;
-            connection::turn_away(established, close, context).await;
-            AttemptEnd::SentAway
-        });
-        hall.attempts.note();
-    }
-
-    /// A source that has not proved its address is most likely a forgery when it does not answer, and gets half the time.
-    fn patience_with(&self, incoming: &Incoming) -> Duration {
-        let handshake_timeout = self.context.limits.handshake_timeout;
-        if incoming.remote_addr_validated() { handshake_timeout } else { handshake_timeout / 2 }
-    }
-
-    fn shake_hands(
-        &self,
-        incoming: Incoming,
-        permit: Permit,
-        listener: ListenerId,
-        addr: Option<SocketAddr>,
-        hall: &mut Hall,
-    ) {
-        let entry = self.context.nursery.ledger.enter(Kind::Handshake);
-        let registration = self.context.nursery.faults.open(Kind::Handshake);
-        let number = registration.number();
-        let context = self.context.clone();
-        let handshake_timeout = self.patience_with(&incoming);
-        let abort = hall.attempts.set.spawn(async move {
-            let (_entry, _registration) = (entry, registration);
-            let attempt = async move {
-                incoming.accept().map_err(|error| error.to_string())?.await.map_err(|error| error.to_string())
-            };
-            let outcome = tokio::select! {
-                biased;
-                strike = context.nursery.faults.strike(Kind::Handshake) => {
-                    match n0_future::time::timeout(handshake_timeout, strike.land()).await {
-                        Ok(()) => Err(HandshakeError::Failed("injected".into())),
-                        Err(_elapsed) => Err(HandshakeError::TimedOut),
-                    }
-                }
-                outcome = HalfOpen::new(attempt, permit, Side::Accepted).finish(handshake_timeout) => outcome,
-            };
-            match outcome {
-                Ok(established) => {
-                    let standing = Standing::Unknown;
-                    return AttemptEnd::Shaken(Box::new(Shaken {
-                        established,
-                        listener,
-                        addr,
-                        standing,
-                        shortage: None,
-                    }));
-                }
-                Err(HandshakeError::TimedOut) => context.counters.count(Reason::HandshakeTimeout),
-                Err(HandshakeError::Failed(error)) => {
-                    tracing::debug!(%error, "incoming handshake failed");
-                    context.counters.count(Reason::HandshakeFailed);
-                }
-            }
-            AttemptEnd::Failed
-        });
-        self.context.nursery.faults.fill(number, &abort);
-        hall.attempts.note();
+        let goodbye = connection::turn_away(established, close, self.context.clone());
+        hall.attempts.say_goodbye(goodbye, &self.context);
     }
 }
 
@@ -401,23 +319,4 @@ struct Hall {
     attempts: Attempts,
     room: Waiting<Roomer>,
     lobby: Waiting<Shaken>,
-}
-
-/// The table of half-open incoming attempts. Its length is what the ledger calls owned.
-struct Attempts {
-    set: JoinSet<AttemptEnd>,
-    gauge: Arc<AtomicUsize>,
-}
-
-impl Attempts {
-    fn note(&self) {
-        self.gauge.store(self.set.len(), Ordering::Relaxed);
-    }
-}
-
-impl Drop for Attempts {
-    fn drop(&mut self) {
-        self.set.abort_all();
-        self.gauge.store(0, Ordering::Relaxed);
-    }
 }

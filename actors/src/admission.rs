@@ -265,6 +265,7 @@ impl Door {
         }
         limits.validate()?;
         listeners::follow(&mut listeners, books.seats.limits(), &limits);
+        listeners::check_all(&listeners, &limits)?;
         let caps = listeners.iter().map(|listener| listener.connections_max).collect();
         books.listeners = listeners;
         let rises = books.seats.set_limits(limits, caps);
@@ -342,7 +343,7 @@ impl Books {
 
     /// Whether a source that has not proved its address is asked to, before anything is spent on it.
     fn is_busy(&self, knock: &Knock) -> bool {
-        self.seats.tally().handshakes >= self.seats.limits().retry_above
+        self.seats.tally().shaking() >= self.seats.limits().retry_above
             || !self.seats.is_accepting(knock.listener)
             || self.seats.pressure() >= Pressure::Tight
     }
@@ -386,6 +387,16 @@ impl Permit {
     /// The number of the place, unique within the mesh.
     pub(crate) fn seat(&self) -> u64 {
         self.seat
+    }
+
+    /// The handshake has failed: the slot is free, but a failed attempt leaves a state behind that is not free of cost. It
+    /// counts among the handshakes until the permit is dropped.
+    pub(crate) fn linger(&mut self) {
+        let mut books = self.door.lock();
+        books.seats.linger(self.seat);
+        let rises = books.seats.refresh();
+        drop(books);
+        self.door.ring_if(rises);
     }
 
     /// Our dial has become a connection.

@@ -63,11 +63,16 @@ where
     /// Finishes the attempt, at most `deadline` from now. QUIC's idle timer restarts with every packet of a handshake,
     /// so without this a remote could stretch it for ever.
     pub(crate) async fn finish(self, deadline: Duration) -> Result<Established, HandshakeError> {
+        self.finish_or_return(deadline).await.map_err(|(error, _permit)| error)
+    }
+
+    /// The same; an attempt that failed gives its permit back to whoever has to account for what it left behind.
+    pub(crate) async fn finish_or_return(self, deadline: Duration) -> Result<Established, (HandshakeError, Permit)> {
         let HalfOpen { attempt, permit, side } = self;
         match timeout(deadline, attempt).await {
             Ok(Ok(connection)) => Ok(Established { connection, permit, side }),
-            Ok(Err(error)) => Err(HandshakeError::Failed(error.into())),
-            Err(_elapsed) => Err(HandshakeError::TimedOut),
+            Ok(Err(error)) => Err((HandshakeError::Failed(error.into()), permit)),
+            Err(_elapsed) => Err((HandshakeError::TimedOut, permit)),
         }
     }
 }

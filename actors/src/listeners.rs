@@ -42,7 +42,7 @@ impl Listeners {
     pub(crate) fn new(listen: &[Listen], limits: &Limits) -> Result<Self, LimitsError> {
         let mut entries: Vec<(IpAddr, Listener)> = Vec::new();
         for Listen { addr, connections_max } in listen {
-            check(*addr, *connections_max, limits)?;
+            check(addr, *connections_max, limits)?;
             let cap = connections_max.unwrap_or(limits.inbound_max);
             let ip = addr.ip();
             if let Some((other, same)) = entries.iter().find(|(other, _)| is_one_listener(ip, *other)) {
@@ -61,6 +61,16 @@ impl Listeners {
         }
         let relays = Listener { name: RELAYS.into(), connections_max: limits.relay_connections_max };
         Ok(Self { entries, relays })
+    }
+
+    /// The operating system has chosen the ports that were left to it: listeners are called by what they are bound to.
+    pub(crate) fn name_by(&mut self, bound: &[SocketAddr]) {
+        for (ip, listener) in &mut self.entries {
+            let is_unnamed = listener.name.parse().is_ok_and(|addr: SocketAddr| addr.port() == 0);
+            if is_unnamed && let Some(addr) = bound.iter().find(|addr| addr.ip() == *ip) {
+                listener.name = addr.to_string();
+            }
+        }
     }
 
     /// As the door wants them.
@@ -106,13 +116,19 @@ pub(crate) fn follow(listeners: &mut [Listener], old: &Limits, new: &Limits) {
     }
 }
 
-fn check(addr: SocketAddr, cap: Option<usize>, limits: &Limits) -> Result<(), LimitsError> {
+/// Whether these caps can be kept. Relays may have none at all.
+pub(crate) fn check_all(listeners: &[Listener], limits: &Limits) -> Result<(), LimitsError> {
+    let addresses = listeners.iter().filter(|listener| listener.name != RELAYS);
+    addresses.into_iter().try_for_each(|listener| check(&listener.name, Some(listener.connections_max), limits))
+}
+
+fn check(name: impl std::fmt::Display, cap: Option<usize>, limits: &Limits) -> Result<(), LimitsError> {
     match cap {
         Some(0) => Err(LimitsError::new(format!(
-            "max-connections of 0 at {addr}; a listener that admits nobody is better left out"
+            "max-connections of 0 at {name}; a listener that admits nobody is better left out"
         ))),
         Some(cap) if cap > limits.inbound_max => Err(LimitsError::new(format!(
-            "max-connections of {cap} at {addr} exceeds inbound_max of {}, so it would never bind",
+            "max-connections of {cap} at {name} exceeds inbound_max of {}, so it would never bind",
             limits.inbound_max
         ))),
         Some(_) | None => Ok(()),
@@ -154,6 +170,14 @@ mod tests {
     fn two_addresses_with_one_ip_are_one_listener() {
         let listeners = listeners(&[("127.0.0.1:1", Some(2)), ("127.0.0.1:2", Some(2))]).unwrap();
         assert_eq!(listeners.all().len(), 2, "one, and the relays");
+    }
+
+    #[test]
+    fn a_listener_is_called_by_the_port_it_got() {
+        let mut listeners = listeners(&[("127.0.0.1:0", None), ("127.0.0.2:7", None)]).unwrap();
+        listeners.name_by(&["127.0.0.2:7".parse().unwrap(), "127.0.0.1:4711".parse().unwrap()]);
+        let names: Vec<_> = listeners.all().into_iter().map(|listener| listener.name).collect();
+        assert_eq!(names, ["127.0.0.1:4711", "127.0.0.2:7", RELAYS]);
     }
 
     #[test]

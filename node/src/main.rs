@@ -25,12 +25,20 @@ mod vitals;
 
 use std::future::Future;
 
+use std::time::Duration;
+
 use clap::{CommandFactory, Parser};
 
 use crate::{
     cli::{Cli, Verb},
     exit::{Exit, Failure},
 };
+
+/// One thread is blocked reading standard input, one writes standard output, two are for whatever a library waits for.
+const BLOCKING_THREADS_MAX: usize = 4;
+
+/// They stay: a thread more or less from one moment to the next would look like a leak, or hide one.
+const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(24 * 3600);
 
 fn main() {
     let cli = Cli::parse();
@@ -72,6 +80,8 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
 fn block_on(future: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(BLOCKING_KEEP_ALIVE)
         .build()
         .map_err(|error| Failure::io("start the runtime", &error))?;
     let ended = runtime.block_on(future);

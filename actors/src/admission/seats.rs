@@ -44,6 +44,8 @@ pub(crate) enum Stage {
     Handshake,
     /// It shakes hands, or has, without a slot.
     Speculative,
+    /// Its handshake has failed, and QUIC keeps the state of it for a while.
+    Lingering,
     /// We dial.
     Dial,
     /// A connection that a remote dialed.
@@ -97,13 +99,14 @@ impl Shortage {
 /// What the rows come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Everything but speculative attempts.
+    /// Everything but speculative and lingering attempts.
     pub(crate) total: usize,
     pub(crate) inbound: usize,
     /// Of these, not of known remotes. A handshake is nobody's yet.
     pub(crate) unknown: usize,
     pub(crate) handshakes: usize,
     pub(crate) speculative: usize,
+    pub(crate) lingering: usize,
     pub(crate) dials: usize,
     pub(crate) listeners: Vec<ListenerTally>,
     /// Unknown and not exempt, per customer and per site.
@@ -256,7 +259,7 @@ impl Seats {
             // From here on it counts for its prefix.
             (Stage::Handshake, _) if !knock.is_validated => self.room_in_prefix(&knock),
             (Stage::Speculative, _) => self.room_for(&knock, standing),
-            (Stage::Handshake | Stage::Inbound | Stage::Dial | Stage::Outbound, _) => Ok(()),
+            (Stage::Handshake | Stage::Lingering | Stage::Inbound | Stage::Dial | Stage::Outbound, _) => Ok(()),
         };
         if let Some(row) = self.rows.get_mut(&seat) {
             (row.peer, row.standing) = (Some(peer), standing);
@@ -273,6 +276,13 @@ impl Seats {
         if let Some(row) = self.rows.get_mut(&seat) {
             row.stage = Stage::Outbound;
             (row.peer, row.standing) = (Some(peer), standing);
+        }
+    }
+
+    /// A handshake has failed.
+    pub(crate) fn linger(&mut self, seat: u64) {
+        if let Some(row) = self.rows.get_mut(&seat) {
+            row.stage = Stage::Lingering;
         }
     }
 
@@ -407,6 +417,13 @@ impl Seats {
                     tally.speculative += 1;
                     continue;
                 }
+                Stage::Lingering => {
+                    tally.lingering += 1;
+                    if let Some(knock) = &row.knock {
+                        tally.listeners[knock.listener.0].handshakes += 1;
+                    }
+                    continue;
+                }
                 Stage::Inbound | Stage::Outbound => {}
             }
             tally.total += 1;
@@ -423,7 +440,7 @@ impl Seats {
         raise(&mut high.total, now.total);
         raise(&mut high.inbound, now.inbound);
         raise(&mut high.unknown, now.unknown);
-        raise(&mut high.handshakes, now.handshakes);
+        raise(&mut high.handshakes, now.shaking());
         raise(&mut high.speculative, now.speculative);
         raise(&mut high.dials, now.dials);
         raise(&mut high.live, now.total + now.speculative);
@@ -434,6 +451,11 @@ impl Seats {
 }
 
 impl Tally {
+    /// Handshakes, and what is left of those that failed.
+    pub(crate) fn shaking(&self) -> usize {
+        self.handshakes + self.lingering
+    }
+
     fn add_inbound(&mut self, row: &Seat, knock: &Knock) {
         self.inbound += 1;
         let listener = &mut self.listeners[knock.listener.0];

@@ -23,7 +23,8 @@ fn id(seed: u32) -> EndpointId {
 
 impl Scene {
     fn new(limits: Limits, caps: &[usize]) -> Self {
-        let listener = |(index, cap): (usize, &usize)| Listener { name: index.to_string(), connections_max: *cap };
+        let name = |index| if index + 1 == caps.len() { listeners::RELAYS.to_owned() } else { index.to_string() };
+        let listener = |(index, cap): (usize, &usize)| Listener { name: name(index), connections_max: *cap };
         let listeners = caps.iter().enumerate().map(listener).collect();
         let rung = Arc::new(AtomicUsize::new(0));
         let bell = rung.clone();
@@ -102,7 +103,7 @@ fn a_full_listener_leaves_the_others_open() {
 
 #[test]
 fn a_prefix_is_full_for_its_own_but_a_forger_cannot_fill_it() {
-    let mut scene = Scene::new(roomy(), &[96, 48]);
+    let mut scene = Scene::new(Limits { retry_above: 16, ..roomy() }, &[96, 48]);
     let forged: Vec<_> = (0..12).map(|_| scene.knock(0, "192.0.2.1:1", false)).collect();
     assert!(forged.iter().all(|decision| matches!(decision, Decision::Shake(_))));
     let mut held = Vec::new();
@@ -142,6 +143,21 @@ fn a_denied_remote_and_one_beyond_its_rate_are_told_so() {
     assert_eq!(spent, 15);
     assert!(matches!(scene.knock(0, "127.0.0.1:1", true), Decision::Refuse(Reason::RefusedAtRate)));
     assert!(matches!(scene.knock(0, "127.0.0.1:1", false), Decision::Retry), "the owner of the address may be another");
+}
+
+#[test]
+fn what_failed_frees_its_slot_at_once_and_its_place_among_the_handshakes_when_its_remains_are_gone() {
+    let limits =
+        Limits { handshakes_max: 1, handshakes_per_listener_max: 1, retry_above: 1, speculative_max: 0, ..roomy() };
+    let mut scene = Scene::new(limits, &[1, 48]);
+    let Decision::Shake(mut failed) = scene.knock(0, "127.0.0.1:1", true) else { panic!("the only place is free") };
+    failed.linger();
+    assert_eq!(scene.rung(), 1, "whoever waits for the slot may have it");
+    assert_eq!(scene.door.occupancy().in_use, 0);
+    let next = scene.knock(0, "127.0.0.1:2", true);
+    assert!(matches!(next, Decision::Wait(_, Shortage::HalfOpen)), "{next:?}");
+    drop(failed);
+    assert!(matches!(scene.knock(0, "127.0.0.1:2", true), Decision::Shake(_)));
 }
 
 #[test]

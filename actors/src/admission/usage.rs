@@ -121,7 +121,7 @@ impl Door {
             LimitUse::new("connections_max", limits.connections_max, tally.total, total),
             LimitUse::new("inbound_max", limits.inbound_max, tally.inbound, inbound),
             LimitUse::new("unknown_inbound", books.seats.unknown_max(), tally.unknown, unknown),
-            LimitUse::new("handshakes_max", limits.handshakes_max, tally.handshakes, handshakes),
+            LimitUse::new("handshakes_max", limits.handshakes_max, tally.shaking(), handshakes),
             LimitUse::new("speculative_max", limits.speculative_max, tally.speculative, speculative),
             LimitUse::new("waiting_room", rooms_max, room.0, room.1),
             LimitUse::new("lobby", limits.speculative_max, lobby.0, lobby.1),

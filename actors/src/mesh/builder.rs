@@ -19,11 +19,12 @@ use crate::{
     counters::Counters,
     error::SpawnError,
     history::History,
-    limits::Limits,
+    limits::{Limits, LimitsError},
     listeners::{Listen, Listeners},
     redial::Redials,
     routes::Routes,
     supervisor::Nursery,
+    vitals::Vitals,
     wire::addr::AddrInfo,
 };
 
@@ -99,12 +100,14 @@ impl MeshBuilder {
             true => vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))],
             false => listen,
         };
-        let listeners = Listeners::new(&listen, &limits)?;
+        check_descriptors(Vitals::read().fds_max)?;
+        let mut listeners = Listeners::new(&listen, &limits)?;
         let listen: Vec<_> = listen.iter().map(|listen| listen.addr).collect();
         let slot_free = Arc::new(Notify::new());
         let addresses = AddressBook::new(&limits);
         let key = secret_key.unwrap_or_else(SecretKey::generate);
         let endpoint = transport::bind(key, &listen, relay, port_mapping, &limits, addresses.clone()).await?;
+        listeners.name_by(&endpoint.bound_sockets());
         let parts = Parts {
             nursery: Nursery::default(),
             door: Door::new(&limits, listeners.all(), rand::random(), Instant::now(), bell(slot_free.clone())),
@@ -122,6 +125,19 @@ impl MeshBuilder {
             draining: Arc::default(),
         };
         Mesh::start(parts).await
+    }
+}
+
+/// Descriptors a process with a node needs: a socket per listener and family, the runtime's, log and state files, and room
+/// for the clients of whatever the program around it serves.
+const DESCRIPTORS_MIN: u64 = 256;
+
+fn check_descriptors(fds_max: Option<u64>) -> Result<(), LimitsError> {
+    match fds_max {
+        Some(max) if max < DESCRIPTORS_MIN => Err(LimitsError::new(format!(
+            "this process may open {max} descriptors; a node needs at least {DESCRIPTORS_MIN} (ulimit -n)"
+        ))),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -170,5 +186,17 @@ impl Parts {
     /// Our own addresses, as the endpoint knows them now.
     pub(crate) fn my_addresses(&self) -> AddrInfo {
         AddrInfo::from(&self.endpoint.addr())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_may_open_too_few_descriptors_is_told_how_many_it_needs() {
+        let error = check_descriptors(Some(32)).unwrap_err().to_string();
+        assert_eq!(error, "this process may open 32 descriptors; a node needs at least 256 (ulimit -n)");
+        assert_eq!((check_descriptors(Some(256)), check_descriptors(None)), (Ok(()), Ok(())));
     }
 }
