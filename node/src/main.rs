@@ -23,9 +23,7 @@ mod telemetry;
 mod up;
 mod vitals;
 
-use std::future::Future;
-
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use clap::{CommandFactory, Parser};
 

@@ -23,7 +23,8 @@ fn id(seed: u32) -> EndpointId {
 
 impl Scene {
     fn new(limits: Limits, caps: &[usize]) -> Self {
-        let name = |index| if index + 1 == caps.len() { listeners::RELAYS.to_owned() } else { index.to_string() };
+        let name =
+            |index: usize| if index + 1 == caps.len() { listeners::RELAYS.to_owned() } else { index.to_string() };
         let listener = |(index, cap): (usize, &usize)| Listener { name: name(index), connections_max: *cap };
         let listeners = caps.iter().enumerate().map(listener).collect();
         let rung = Arc::new(AtomicUsize::new(0));
