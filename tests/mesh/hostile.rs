@@ -233,7 +233,7 @@ async fn silent_strangers_are_shown_out() {
         let connection = stranger.dial(siege.ours.addr()).await;
         connection.closed().await;
     }
-    siege.ours.counts(Reason::ClosedUnclaimed, 10).await;
+    siege.ours.counts(Reason::ClosedHelloTimeout, 10).await;
     siege.end().await;
 }
 

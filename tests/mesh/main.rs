@@ -4,6 +4,7 @@
 
 mod capacity;
 mod crowd;
+mod door;
 mod hostile;
 mod interop;
 mod load;

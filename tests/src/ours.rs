@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use iroh::{EndpointAddr, EndpointId, SecretKey};
 use iroh_gossip::proto::TopicId;
-use perennial::{Census, Kind, Ledger, Limits, Mesh, Reason, census::PeerCensus};
+use perennial::{Census, Kind, Ledger, Limits, Mesh, MeshBuilder, Reason, census::PeerCensus};
 
 use crate::{
     topic::Topic,
@@ -51,6 +51,15 @@ impl Ours {
         if let Some(key) = key {
             builder = builder.secret_key(key);
         }
+        Self::build(name, builder).await
+    }
+
+    /// Starts a node as described.
+    ///
+    /// # Errors
+    ///
+    /// What the library said.
+    pub async fn build(name: impl Into<String>, builder: MeshBuilder) -> Result<Self> {
         let mesh = builder.spawn().await?;
         let ledger = mesh.ledger_counters();
         Ok(Self { name: name.into(), mesh, ledger })

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use iroh::SecretKey;
-use perennial::Limits;
+use perennial::{Limits, MeshBuilder};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, SemaphorePermit},
@@ -82,6 +82,14 @@ impl World {
     pub async fn ours_with(&mut self, key: Option<SecretKey>, limits: Limits) -> Ours {
         let name = format!("ours {}", self.ours.len());
         let node = Ours::spawn(name, key, limits).await.expect("a node of ours starts");
+        self.ours.push(node.clone());
+        node
+    }
+
+    /// Adds a node of ours as described.
+    pub async fn ours_built(&mut self, builder: MeshBuilder) -> Ours {
+        let name = format!("ours {}", self.ours.len());
+        let node = Ours::build(name, builder).await.expect("a node of ours starts");
         self.ours.push(node.clone());
         node
     }
