@@ -295,10 +295,11 @@ impl Acceptor {
     }
 
     fn note_lines(&self, hall: &Hall) {
-        let of = |len: usize, high_water: usize| (len, high_water);
+        let waits = !hall.room.is_empty() || !hall.lobby.is_empty();
+        self.context.scarce.store(waits, Ordering::Relaxed);
         self.door.note_lines(Lines {
-            room: of(hall.room.len(), hall.room.high_water()),
-            lobby: of(hall.lobby.len(), hall.lobby.high_water()),
+            room: (hall.room.len(), hall.room.high_water()),
+            lobby: (hall.lobby.len(), hall.lobby.high_water()),
         });
     }
 

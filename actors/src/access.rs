@@ -25,9 +25,27 @@ pub trait Admission: fmt::Debug + Send + Sync + 'static {
         Standing::Unknown
     }
 
-    /// Whether `remote` may become a neighbour on `topic`. Asked before its Join or Neighbor reaches the protocol, once per
-    /// remote and topic while the two stay in touch. Takes its time, within [`crate::Limits::approval_timeout`]; then, or
-    /// if it panics, the answer is no.
+    /// Whether [`Admission::on_join`] has anything to say. If not, nobody is asked and no Join waits. Looked at once, when
+    /// the mesh is spawned.
+    fn decides_joins(&self) -> bool {
+        true
+    }
+
+    /// Whether `remote` may become a neighbour on `topic`. Asked before anything it says of the topic reaches the protocol:
+    /// until the answer its Join or Neighbor waits, and the rest is dropped and counted
+    /// ([`crate::Reason::JoinNotApproved`]). It makes no difference which side dialed. Remotes that the application itself
+    /// has named for this topic are approved by that, also later; all others are asked about, whoever introduced them.
+    ///
+    /// A yes holds while the two stay in touch and a minute beyond; to take it back, deny the remote. A no holds for 5 s: a
+    /// remote that comes again later is asked about again, so a change of mind needs no other word. A refused remote does
+    /// not enter the view, neither hears nor says anything on this topic, and learns of no other member; while the no holds
+    /// it is not dialed for it either. A stock node takes the refusal without harm, and its other topics with this node go
+    /// on.
+    ///
+    /// Takes its time, within [`crate::Limits::approval_timeout`]; then, or if it panics, the answer is no. At most
+    /// [`crate::Limits::approvals_max`] remotes wait on a topic at once; beyond that a remote is refused without asking, for
+    /// that attempt. Runs on a task of its own, which is dropped when its remote is gone. It must not block its thread: the
+    /// topic would not notice, but the runtime has only so many of them.
     fn on_join(&self, remote: EndpointId, topic: TopicId) -> BoxFuture<bool> {
         let _ = (remote, topic);
         Box::pin(std::future::ready(true))
@@ -38,7 +56,11 @@ pub trait Admission: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AdmitAll;
 
-impl Admission for AdmitAll {}
+impl Admission for AdmitAll {
+    fn decides_joins(&self) -> bool {
+        false
+    }
+}
 
 /// What a node makes of a remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,6 +96,7 @@ pub struct ListFull;
 pub(crate) struct Lists {
     lists: Arc<RwLock<Inner>>,
     embedder: Arc<dyn Admission>,
+    decides_joins: bool,
     access: Access,
 }
 
@@ -85,7 +108,7 @@ struct Inner {
 
 impl Lists {
     pub(crate) fn new(access: Access, embedder: Arc<dyn Admission>) -> Self {
-        Self { lists: Arc::default(), embedder, access }
+        Self { lists: Arc::default(), decides_joins: embedder.decides_joins(), embedder, access }
     }
 
     /// Puts `remote` on the known list, and takes it off the other.
@@ -140,6 +163,11 @@ impl Lists {
             (Standing::Unknown, Access::KnownOnly) => Standing::Denied,
             (standing, _) => standing,
         }
+    }
+
+    /// Whether the embedder is to be asked about Joins at all.
+    pub(crate) fn decides_joins(&self) -> bool {
+        self.decides_joins
     }
 
     /// The embedder, for whoever asks it about a Join.

@@ -39,6 +39,8 @@ pub struct Census {
     pub connection_cap: usize,
     /// Remotes in the address book.
     pub addresses: usize,
+    /// Who waits to be dialed again, in numbers.
+    pub redials: RedialCensus,
     /// What was refused, ignored, dropped and closed, by reason.
     pub counts: Counts,
     /// Spawned, finished, owned and orphans per kind of task.
@@ -69,6 +71,19 @@ pub struct PeerCensus {
     pub connections: Vec<ConnectionCensus>,
     /// Whether an outgoing attempt is under way.
     pub dialing: bool,
+    /// It is not dialed again before this long from now. `None`: it may be.
+    pub waiting_until: Option<Duration>,
+    /// Failed attempts in a row, and connections that did not live for [`crate::Limits::stable_after`].
+    pub failures: u32,
+}
+
+/// The table of redials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RedialCensus {
+    /// Remotes in it, at most [`crate::Limits::redials_max`].
+    pub entries: usize,
+    /// Whether this node's own network is taken to be out, because nobody answers any more.
+    pub outage: bool,
 }
 
 /// One live connection.

@@ -82,6 +82,8 @@ pub(crate) enum ConnectionEnd {
     HelloTimeout,
     /// The remote closed with a code of ours.
     RemoteClosed(Close),
+    /// The remote closed with 0 in words of its own, as a stock node does that needs us no more.
+    RemoteRetired(String),
     /// The remote closed for another reason, or the connection was lost.
     Lost(String),
     /// What the remote sent cost it the connection.
@@ -102,7 +104,9 @@ impl ConnectionEnd {
             ConnectionEnd::HelloTimeout => Close::new(CloseCode::HelloTimeout),
             ConnectionEnd::Broken(Reason::FrameTooLarge) => Close::new(CloseCode::FrameTooLarge),
             ConnectionEnd::Broken(_) => Close::new(CloseCode::ProtocolViolation),
-            ConnectionEnd::Lost(_) | ConnectionEnd::Injected => Close::new(CloseCode::Internal),
+            ConnectionEnd::RemoteRetired(_) | ConnectionEnd::Lost(_) | ConnectionEnd::Injected => {
+                Close::new(CloseCode::Internal)
+            }
         }
     }
 
@@ -115,6 +119,7 @@ impl ConnectionEnd {
             | ConnectionEnd::Ordered(_)
             | ConnectionEnd::SlowPeer
             | ConnectionEnd::HelloTimeout
+            | ConnectionEnd::RemoteRetired(_)
             | ConnectionEnd::Lost(_)
             | ConnectionEnd::Broken(_)
             | ConnectionEnd::Injected => Gone::Lost,
@@ -131,6 +136,7 @@ impl ConnectionEnd {
             ConnectionEnd::Broken(reason) => (reason.name(), ClosedBy::Us),
             ConnectionEnd::Injected => ("internal", ClosedBy::Us),
             ConnectionEnd::RemoteClosed(close) => (close.code.name(), ClosedBy::Remote),
+            ConnectionEnd::RemoteRetired(_) => ("retired", ClosedBy::Remote),
             ConnectionEnd::Lost(_) => ("lost", ClosedBy::Lost),
         }
     }
@@ -143,6 +149,7 @@ impl ConnectionEnd {
             ConnectionEnd::Retired
             | ConnectionEnd::Ordered(_)
             | ConnectionEnd::RemoteClosed(_)
+            | ConnectionEnd::RemoteRetired(_)
             | ConnectionEnd::Lost(_)
             | ConnectionEnd::Injected => None,
         }
@@ -171,7 +178,7 @@ pub(crate) struct Order {
 /// The supervisor's end of the line on which at most one order is given. Dropping it is none.
 pub(crate) type Orders = oneshot::Sender<Order>;
 
-/// Topics a stock remote speaks of and this node has not joined. They are owed a farewell when the connection retires:
+/// Topics a stock remote speaks of and this node has not joined, or not with it. They are owed a farewell when the connection retires:
 /// a stock node that is closed on without a word sends into the dead connection for ever (`net.rs`, 0.101.0).
 #[derive(Debug, Default)]
 struct UnknownTopics {
@@ -232,6 +239,10 @@ pub(crate) async fn run(
         end = &mut send => (end, true),
         end = &mut receive => (end, false),
     };
+    if let (ConnectionEnd::Lost(_), Some(error)) = (&end, connection.close_reason()) {
+        // Whichever half noticed first: what the remote said counts.
+        end = receive::ended_by(&error);
+    }
     if let Some(close) = ordered.get() {
         end = ConnectionEnd::Ordered(*close);
     }

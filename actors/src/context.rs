@@ -8,8 +8,8 @@ use std::sync::{
 use iroh::EndpointId;
 
 use crate::{
-    access::Lists, address_book::AddressBook, counters::Counters, history::History, limits::Limits, routes::Routes,
-    supervisor::Nursery,
+    access::Lists, address_book::AddressBook, counters::Counters, history::History, limits::Limits, redial::Redials,
+    routes::Routes, supervisor::Nursery,
 };
 
 /// The common ground of one mesh. Cheap to clone.
@@ -23,10 +23,18 @@ pub(crate) struct Context {
     pub(crate) nursery: Nursery,
     pub(crate) lists: Lists,
     pub(crate) history: Arc<Mutex<History>>,
+    /// Somebody waits at the door for a slot.
+    pub(crate) scarce: Arc<AtomicBool>,
+    pub(crate) redials: Redials,
     pub(crate) draining: Arc<AtomicBool>,
 }
 
 impl Context {
+    /// Whether somebody waits at the door for a slot, so that whoever says nothing holds it too long.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.scarce.load(Ordering::Relaxed)
+    }
+
     /// Whether the mesh is saying goodbye.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)

@@ -49,7 +49,8 @@ reasons! {
     WaitedInVain => "waited-in-vain",
     /// A remote on the denied list, or one that the embedder does not deal with.
     Denied => "denied",
-    /// A Join that the embedder did not approve of, or that found too many others waiting for its word.
+    /// A Join that the embedder did not approve of, or that found too many others waiting for its word; and whatever else
+    /// a remote says on a topic before that word.
     JoinNotApproved => "join-not-approved",
     /// A connection closed to make room for a known remote, or because memory or descriptors ran low.
     Evicted => "evicted",

@@ -12,9 +12,10 @@ use crate::{
     admission::Permit,
     census::Side,
     connection::Established,
-    handshake::{HalfOpen, HandshakeError},
+    handshake::{Failed, HalfOpen, HandshakeError},
     ledger::Kind,
     limits::Limits,
+    redial,
     supervisor::Nursery,
     wire,
 };
@@ -40,9 +41,11 @@ pub(crate) async fn run(
     }
 }
 
-async fn connect(endpoint: Endpoint, peer: EndpointId) -> Result<Connection, String> {
+async fn connect(endpoint: Endpoint, peer: EndpointId) -> Result<Connection, Failed> {
     let options = ConnectOptions::new().with_additional_alpns(vec![wire::ALPN_STOCK.to_vec()]);
-    let connecting =
-        endpoint.connect_with_opts(peer, wire::ALPN_PERENNIAL, options).await.map_err(|error| error.to_string())?;
-    connecting.await.map_err(|error| error.to_string())
+    let connecting = endpoint
+        .connect_with_opts(peer, wire::ALPN_PERENNIAL, options)
+        .await
+        .map_err(|error| Failed { failure: redial::failure_to_begin(&error), text: error.to_string() })?;
+    connecting.await.map_err(|error| Failed { failure: redial::failure_to_connect(&error), text: error.to_string() })
 }

@@ -4,12 +4,16 @@
 //! its parts are dropped: an unfinished QUIC attempt is closed by its own `Drop`, and the slot returns. The task it runs
 //! in holds the ledger entry the same way. Decides nothing: `acceptor.rs` and `peer.rs` do.
 
-use std::{future::Future, time::Duration};
+use std::{
+    fmt::{self, Display},
+    future::Future,
+    time::Duration,
+};
 
 use iroh::endpoint::Connection;
 use n0_future::time::timeout;
 
-use crate::{admission::Permit, census::Side, connection::Established};
+use crate::{admission::Permit, backoff::redials::Failure, census::Side, connection::Established};
 
 /// One attempt with the slot it occupies.
 pub(crate) struct HalfOpen<F> {
@@ -24,13 +28,33 @@ pub(crate) enum HandshakeError {
     /// The deadline passed.
     TimedOut,
     /// QUIC, TLS or the remote ended it.
-    Failed(String),
+    Failed(Failed),
+}
+
+/// What ended an attempt, in words, and what it says of the remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) text: String,
+    pub(crate) failure: Failure,
+}
+
+impl Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Words alone say nothing of the remote.
+impl<T: Into<String>> From<T> for Failed {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), failure: Failure::Ours }
+    }
 }
 
 impl<F, E> HalfOpen<F>
 where
     F: Future<Output = Result<Connection, E>>,
-    E: std::fmt::Display,
+    E: Into<Failed>,
 {
     pub(crate) fn new(attempt: F, permit: Permit, side: Side) -> Self {
         Self { attempt, permit, side }
@@ -42,7 +66,7 @@ where
         let HalfOpen { attempt, permit, side } = self;
         match timeout(deadline, attempt).await {
             Ok(Ok(connection)) => Ok(Established { connection, permit, side }),
-            Ok(Err(error)) => Err(HandshakeError::Failed(error.to_string())),
+            Ok(Err(error)) => Err(HandshakeError::Failed(error.into())),
             Err(_elapsed) => Err(HandshakeError::TimedOut),
         }
     }

@@ -27,13 +27,15 @@ pub(crate) enum Outgoing {
     Frame { topic: TopicId, frame: Bytes, last: bool },
     /// Nothing more for this topic: finish its stream.
     Finish { topic: TopicId },
+    /// As [`Outgoing::Finish`], and the remote is owed a farewell on this topic when the connection retires.
+    Decline { topic: TopicId },
 }
 
 impl Outgoing {
     fn len(&self) -> usize {
         match self {
             Outgoing::Frame { frame, .. } => frame.len(),
-            Outgoing::Finish { .. } => 0,
+            Outgoing::Finish { .. } | Outgoing::Decline { .. } => 0,
         }
     }
 }

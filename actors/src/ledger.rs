@@ -28,6 +28,8 @@ pub enum Kind {
     Handshake,
     /// The loop of one topic.
     Topic,
+    /// The embedder's word on one remote that wants to join one topic.
+    Approval,
     /// The accept loop.
     Acceptor,
     /// The clock that ticks the supervisors.
@@ -42,13 +44,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of a report.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Supervisor,
         Kind::Peer,
         Kind::Connection,
         Kind::Dial,
         Kind::Handshake,
         Kind::Topic,
+        Kind::Approval,
         Kind::Acceptor,
         Kind::Clock,
         Kind::Drain,
@@ -65,6 +68,7 @@ impl Kind {
             Kind::Dial => "dial",
             Kind::Handshake => "handshake",
             Kind::Topic => "topic",
+            Kind::Approval => "approval",
             Kind::Acceptor => "acceptor",
             Kind::Clock => "clock",
             Kind::Drain => "drain",

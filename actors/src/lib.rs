@@ -35,6 +35,7 @@ pub mod mesh;
 mod peer;
 mod peers;
 mod pressure;
+mod redial;
 mod routes;
 mod supervisor;
 #[cfg(feature = "testing")]

@@ -141,8 +141,6 @@ pub struct Limits {
     pub approval_timeout: Duration,
     /// A connection is not closed to make room before it is this old, if another can be.
     pub eviction_age_min: Duration,
-    /// One connection at most is closed to make room in this time: closing in batches makes a node thrash (anza-xyz/agave#6665).
-    pub eviction_pause: Duration,
     /// The pause after one failed dial; it doubles with every further one up to [`Limits::redial_max`].
     pub redial_min: Duration,
     /// The longest pause between two dials of one remote.
@@ -241,7 +239,6 @@ impl Default for Limits {
             first_frame_timeout: Duration::from_secs(5),
             approval_timeout: Duration::from_secs(10),
             eviction_age_min: Duration::from_secs(30),
-            eviction_pause: Duration::from_secs(1),
             redial_min: Duration::from_secs(1),
             redial_max: Duration::from_secs(300),
             stable_after: Duration::from_secs(60),

@@ -1,190 +1,36 @@
 //! The [`Mesh`] handle: spawn, join, census, drain. The root supervisor behind it is in `mesh/root.rs`.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode, SecretKey};
+use iroh::{EndpointAddr, EndpointId};
 use iroh_gossip::proto::TopicId;
 use iroh_tickets::endpoint::EndpointTicket;
 use n0_future::time::{Instant, sleep};
 use ractor::Actor;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::{
-    access::{self, Access, Admission, Lists, Standing},
-    address_book::AddressBook,
-    admission::{
-        Bell, Door,
-        usage::{LimitUse, LimitsPart, ListenerUse},
-    },
     census::{Census, Part},
-    close::{Close, CloseCode},
-    config::MeshConfig,
-    context::Context,
-    counters::{Counters, Counts},
-    error::{JoinError, MeshGone, SetLimitsError, SpawnError},
+    error::{JoinError, MeshGone, SpawnError},
     handle::{Command, TopicHandle},
-    history::{ClosedConnection, History},
     ledger::{Kind, Ledger, LedgerReport, Owned},
-    limits::Limits,
-    listeners::{Listen, Listeners},
     peers::PeersMsg,
-    routes::Routes,
-    supervisor::Nursery,
     topics::{JoinRequest, TopicsMsg},
-    wire::addr::AddrInfo,
 };
 
+mod builder;
+mod door;
 mod root;
 mod transport;
+
+pub use builder::MeshBuilder;
+pub(crate) use builder::Parts;
+pub use door::LimitsReport;
 
 use root::{Branches, MeshMsg, Root, RootArguments};
 
 /// How long the last handle's drop lets the node say goodbye.
 const DROP_DRAIN: Duration = Duration::from_secs(5);
-
-/// Settings of a mesh before it is spawned. Made by [`Mesh::builder`]; every setting has a default.
-#[derive(Debug, Default)]
-pub struct MeshBuilder {
-    config: MeshConfig,
-}
-
-impl MeshBuilder {
-    /// The identity. Without it a fresh one is made and forgotten with the mesh.
-    pub fn secret_key(mut self, key: SecretKey) -> Self {
-        self.config.secret_key = Some(key);
-        self
-    }
-
-    /// Adds a UDP address to listen on, with a cap of its own if it is a [`Listen`]. Without any: 127.0.0.1 with a free
-    /// port.
-    pub fn listen(mut self, listen: impl Into<Listen>) -> Self {
-        self.config.listen.push(listen.into());
-        self
-    }
-
-    /// Relays to be reachable through. Disabled by default.
-    pub fn relay(mut self, relay: RelayMode) -> Self {
-        self.config.relay = relay;
-        self
-    }
-
-    /// Whether to ask the router for a port. Off by default.
-    pub fn port_mapping(mut self, on: bool) -> Self {
-        self.config.port_mapping = on;
-        self
-    }
-
-    /// Adds a remote that this node knows: it has slots of its own, and displaces an unknown one when there are none. At
-    /// most [`crate::access::LIST_MAX`] count.
-    pub fn known(mut self, remote: EndpointId) -> Self {
-        self.config.known.push(remote);
-        self
-    }
-
-    /// Who may connect at all. Everyone by default.
-    pub fn access(mut self, access: Access) -> Self {
-        self.config.access = access;
-        self
-    }
-
-    /// The embedder's word on remotes that are on no list, and on who may join a topic.
-    pub fn admission(mut self, admission: Arc<dyn Admission>) -> Self {
-        self.config.admission = admission;
-        self
-    }
-
-    /// Every bound and timeout.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.config.limits = limits;
-        self
-    }
-
-    /// Binds the endpoint and starts the tree. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// [`SpawnError`]: contradicting limits, an address that cannot be listened on, or a supervisor that did not start.
-    pub async fn spawn(self) -> Result<Mesh, SpawnError> {
-        let MeshConfig { secret_key, listen, relay, port_mapping, limits, access, admission, known } = self.config;
-        limits.validate()?;
-        let lists = Lists::new(access, admission);
-        known.into_iter().for_each(|peer| lists.meet(peer));
-        let limits = Arc::new(limits);
-        let listen = match listen.is_empty() {
-            true => vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))],
-            false => listen,
-        };
-        let listeners = Listeners::new(&listen, &limits)?;
-        let listen: Vec<_> = listen.iter().map(|listen| listen.addr).collect();
-        let slot_free = Arc::new(Notify::new());
-        let addresses = AddressBook::new(&limits);
-        let key = secret_key.unwrap_or_else(SecretKey::generate);
-        let endpoint = transport::bind(key, &listen, relay, port_mapping, &limits, addresses.clone()).await?;
-        let parts = Parts {
-            nursery: Nursery::default(),
-            door: Door::new(&limits, listeners.all(), rand::random(), Instant::now(), bell(slot_free.clone())),
-            listeners,
-            slot_free,
-            history: Arc::new(Mutex::new(History::new(limits.history_max))),
-            routes: Routes::default(),
-            counters: Counters::default(),
-            endpoint,
-            addresses,
-            limits,
-            lists,
-            draining: Arc::default(),
-        };
-        Mesh::start(parts).await
-    }
-}
-
-/// What every part of one mesh is made from. Nothing in it is process-wide.
-#[derive(Debug, Clone)]
-pub(crate) struct Parts {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) nursery: Nursery,
-    pub(crate) door: Door,
-    pub(crate) routes: Routes,
-    pub(crate) addresses: AddressBook,
-    pub(crate) counters: Counters,
-    pub(crate) lists: Lists,
-    pub(crate) listeners: Listeners,
-    /// Rung by the door, heard by the acceptor.
-    pub(crate) slot_free: Arc<Notify>,
-    pub(crate) history: Arc<Mutex<History>>,
-    pub(crate) draining: Arc<AtomicBool>,
-}
-
-fn bell(slot_free: Arc<Notify>) -> Bell {
-    Arc::new(move || slot_free.notify_one())
-}
-
-impl Parts {
-    /// What its loops are given.
-    pub(crate) fn context(&self) -> Context {
-        Context {
-            me: self.endpoint.id(),
-            limits: self.limits.clone(),
-            routes: self.routes.clone(),
-            addresses: self.addresses.clone(),
-            counters: self.counters.clone(),
-            nursery: self.nursery.clone(),
-            lists: self.lists.clone(),
-            history: self.history.clone(),
-            draining: self.draining.clone(),
-        }
-    }
-
-    /// Our own addresses, as the endpoint knows them now.
-    pub(crate) fn my_addresses(&self) -> AddrInfo {
-        AddrInfo::from(&self.endpoint.addr())
-    }
-}
 
 /// A running node. Cheap to clone; it runs until [`Mesh::drain`] is called or the last clone is dropped, which drains it
 /// in the background.
@@ -305,6 +151,7 @@ impl Mesh {
             connections_high_water: occupancy.high_water,
             connection_cap: occupancy.cap,
             addresses: parts.addresses.len(),
+            redials: parts.redials.census(),
             counts: parts.counters.read(),
             ledger: self.report(&[of_peers, of_topics]),
         })
@@ -341,110 +188,6 @@ impl Mesh {
     /// The counters themselves, for tasks of the program around the mesh that should stand in the same ledger.
     pub fn ledger_counters(&self) -> Ledger {
         self.inner.parts.nursery.ledger.clone()
-    }
-
-    /// Every cap, what is in use, what was at most, and what was refused for which reason.
-    ///
-    /// # Errors
-    ///
-    /// [`MeshGone`] once the mesh has ended.
-    pub async fn limits(&self) -> Result<LimitsReport, MeshGone> {
-        let LimitsPart { mut uses, listeners, pressure } =
-            self.ask(|reply| self.inner.branches.tell_peers(PeersMsg::Limits(reply))).await?;
-        let topics = self.ask_topics().await?.topics.len();
-        let (parts, (known, denied)) = (&self.inner.parts, self.inner.parts.lists.len());
-        let limits = &parts.limits;
-        let history = parts.history.lock().expect("no holder panics").iter().count();
-        uses.extend([
-            LimitUse::unmarked("topics_max", limits.topics_max, topics),
-            LimitUse::unmarked("addresses_max", limits.addresses_max, parts.addresses.len()),
-            LimitUse::unmarked("known_list", access::LIST_MAX, known),
-            LimitUse::unmarked("denied_list", access::LIST_MAX, denied),
-            LimitUse::unmarked("history_max", limits.history_max, history),
-        ]);
-        Ok(LimitsReport { uses, listeners, pressure, counts: parts.counters.read() })
-    }
-
-    /// Changes limits by name, all of them or none: those in [`Limits::CHANGEABLE`], and `listener:ADDR` for the cap of a
-    /// listener. Lowering one admits nobody new until enough have gone; it throws nobody out unless `evict` asks for it,
-    /// and then only unknown remotes.
-    ///
-    /// # Errors
-    ///
-    /// A name that is not one, or values that contradict each other; [`MeshGone`] once the mesh has ended.
-    pub async fn set_limits(
-        &self,
-        changes: impl IntoIterator<Item = (impl Into<String>, u64)>,
-        evict: bool,
-    ) -> Result<(), SetLimitsError> {
-        let changes: Vec<_> = changes.into_iter().map(|(name, value)| (name.into(), value)).collect();
-        let outcome = self.ask(|reply| {
-            self.inner.branches.tell_peers(PeersMsg::SetLimits { changes: changes.clone(), evict, reply })
-        });
-        Ok(outcome.await??)
-    }
-
-    /// Replaces the cap on connections and the shares that follow from it, see [`Limits::with_connections`].
-    ///
-    /// # Errors
-    ///
-    /// See [`Mesh::set_limits`].
-    pub async fn set_connection_cap(&self, cap: usize) -> Result<(), SetLimitsError> {
-        let limits = Limits::clone(&self.inner.parts.limits).with_connections(cap);
-        let changes = [
-            ("connections_max", limits.connections_max),
-            ("inbound_max", limits.inbound_max),
-            ("known_reserve", limits.known_reserve),
-            ("relay_connections_max", limits.relay_connections_max),
-        ];
-        self.set_limits(changes.map(|(name, value)| (name, value as u64)), false).await
-    }
-
-    /// Knows `remote` from here on: it has slots of its own, and displaces an unknown one when there are none.
-    ///
-    /// # Errors
-    ///
-    /// [`access::ListFull`].
-    pub fn allow(&self, remote: EndpointId) -> Result<(), access::ListFull> {
-        self.inner.parts.lists.allow(remote)?;
-        self.inner.parts.door.reclassify(&remote, Standing::Known);
-        Ok(())
-    }
-
-    /// Deals with `remote` no longer: its connections are closed at once, it is neither accepted nor dialed.
-    ///
-    /// # Errors
-    ///
-    /// [`access::ListFull`].
-    pub fn deny(&self, remote: EndpointId) -> Result<(), access::ListFull> {
-        let parts = &self.inner.parts;
-        let code = match parts.lists.listed(&remote) {
-            Standing::Known => CloseCode::Revoked,
-            Standing::Unknown | Standing::Denied => CloseCode::Denied,
-        };
-        parts.lists.deny(remote)?;
-        parts.door.reclassify(&remote, Standing::Denied);
-        // Between two supervisors there is no connection to close.
-        let _restarting = self.inner.branches.tell_peers(PeersMsg::Close(remote, Close::new(code)));
-        Ok(())
-    }
-
-    /// Takes `remote` off the lists: it is nobody in particular again. Whether it was on one.
-    pub fn forget(&self, remote: &EndpointId) -> bool {
-        let was_listed = self.inner.parts.lists.forget(remote);
-        self.inner.parts.door.reclassify(remote, Standing::Unknown);
-        was_listed
-    }
-
-    /// What this node makes of `remote` at this moment.
-    pub fn standing(&self, remote: &EndpointId) -> Standing {
-        self.inner.parts.lists.standing(remote)
-    }
-
-    /// The connections that ended lately, the newest first, and how many ended since the start.
-    pub fn closed_connections(&self) -> (Vec<ClosedConnection>, u64) {
-        let history = self.inner.parts.history.lock().expect("no holder panics");
-        (history.iter().cloned().collect(), history.total())
     }
 
     /// Leaves every topic, says goodbye to every remote, flushes, and closes the endpoint; at most `deadline`, then
@@ -523,19 +266,6 @@ impl Mesh {
         }
         self.inner.parts.nursery.ledger.report(&owned)
     }
-}
-
-/// The limits of a node on one page.
-#[derive(Debug, Clone)]
-pub struct LimitsReport {
-    /// Every cap.
-    pub uses: Vec<LimitUse>,
-    /// The listeners, the relays last.
-    pub listeners: Vec<ListenerUse>,
-    /// `calm`, `tight` or `critical`: how short this process is of memory and descriptors.
-    pub pressure: &'static str,
-    /// What was refused, and everything else that is counted.
-    pub counts: Counts,
 }
 
 /// Why a mesh ended.

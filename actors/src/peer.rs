@@ -6,29 +6,33 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use iroh::{Endpoint, EndpointId, TransportAddr};
+use iroh::{Endpoint, EndpointId};
 use n0_future::time::Instant;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::{
+    access::Standing,
     admission::Door,
-    census::{CensusCollector, ConnectionCensus, PeerCensus, Side},
+    backoff::redials::{Dial, Failure},
+    census::{CensusCollector, PeerCensus, Side},
     close::{Close, CloseCode},
-    connection::{self, Closed, ConnectionEnd, ConnectionNumbers, Established, Order, Orders},
+    connection::{self, Closed, ConnectionNumbers, Established, Order},
     context::Context,
     counters::Reason,
     dialer,
     handshake::HandshakeError,
-    history::{ClosedBy, ClosedConnection},
-    lease::{Lease, LeaseSource, outbox},
+    lease::outbox,
     ledger::{Entry, Kind},
+    redial::Redial,
     routes::Gone,
     supervisor::{Child, Exit, Heartbeat, Pulse},
 };
 
+mod loops;
 pub(crate) mod state;
 
+use loops::Loop;
 use state::{Effect, State};
 
 /// What the supervisor of a remote is told.
@@ -86,26 +90,13 @@ pub(crate) struct PeerState {
     peer: EndpointId,
     on_idle: OnIdle,
     shared: PeerShared,
+    redial: Redial,
     state: State,
     loops: BTreeMap<u64, Loop>,
     dial: Option<Child>,
     /// Messages that can start work, handled so far: `peers.rs` compares before it believes that we are idle.
     handled: u64,
     draining: bool,
-}
-
-/// One connection loop and what is known of it from outside.
-struct Loop {
-    seat: u64,
-    child: Child,
-    pulse: Pulse,
-    orders: Option<Orders>,
-    source: LeaseSource,
-    kept: Option<Lease>,
-    side: Side,
-    perennial: bool,
-    since: Instant,
-    connection: iroh::endpoint::WeakConnectionHandle,
 }
 
 impl Actor for Peer {
@@ -122,6 +113,7 @@ impl Actor for Peer {
         let context = &shared.connections;
         Ok(PeerState {
             _entry: context.nursery.ledger.enter(Kind::Peer),
+            redial: Redial::new(peer, context),
             state: State::new(context.me, peer, &context.limits),
             peer,
             on_idle,
@@ -193,14 +185,33 @@ impl PeerState {
             return;
         }
         let (side, perennial) = (established.side, established.is_perennial());
+        let lists = &self.shared.connections.lists;
+        let standing = match side {
+            Side::Dialed => lists.standing(&self.peer),
+            // The door has asked the embedder already.
+            Side::Accepted => lists.listed(&self.peer),
+        };
+        if standing == Standing::Denied {
+            return self.on_denied(myself, &established);
+        }
         if side == Side::Dialed {
-            let standing = self.shared.connections.lists.standing(&self.peer);
             established.permit.establish(self.peer, standing);
         }
         let number = self.start_loop(myself, established);
         tracing::info!(peer = %self.peer.fmt_short(), number, ?side, perennial, "connected");
+        self.redial.on_connected(side);
         let effects = self.state.on_connected(number, side, perennial, Instant::now());
         self.apply(myself, effects);
+    }
+
+    /// It was put on the list while it was on its way to us, or we to it.
+    fn on_denied(&mut self, myself: &ActorRef<PeerMsg>, established: &Established) {
+        self.shared.connections.counters.count(Reason::Denied);
+        let close = Close::new(CloseCode::Denied);
+        established.connection.close(close.code.number().into(), close.reason().as_bytes());
+        if established.side == Side::Dialed {
+            self.on_not_dialed(myself, Gone::NotDialed);
+        }
     }
 
     fn start_loop(&mut self, myself: &ActorRef<PeerMsg>, established: Established) -> u64 {
@@ -242,20 +253,24 @@ impl PeerState {
 
     fn on_dial_ended(&mut self, myself: &ActorRef<PeerMsg>, exit: Exit<Result<Established, HandshakeError>>) {
         self.dial = None;
-        let error = match exit {
+        let (error, failure) = match exit {
             Exit::Finished(Ok(established)) => return self.on_established(myself, established),
-            Exit::Finished(Err(HandshakeError::TimedOut)) => "timed out".to_owned(),
-            Exit::Finished(Err(HandshakeError::Failed(error))) => error,
-            Exit::Panicked(text) => format!("panicked: {text}"),
-            Exit::Killed => "killed".to_owned(),
+            Exit::Finished(Err(HandshakeError::TimedOut)) => ("timed out".to_owned(), Failure::Silent),
+            Exit::Finished(Err(HandshakeError::Failed(failed))) => (failed.text, failed.failure),
+            Exit::Panicked(text) => (format!("panicked: {text}"), Failure::Ours),
+            Exit::Killed => ("killed".to_owned(), Failure::Ours),
         };
-        tracing::debug!(peer = %self.peer.fmt_short(), %error, "dial failed");
+        tracing::debug!(peer = %self.peer.fmt_short(), %error, ?failure, "dial failed");
+        if self.loops.is_empty() {
+            self.redial.on_failed(failure);
+        }
         self.shared.connections.counters.count(Reason::DialFailed);
         self.on_not_dialed(myself, Gone::Lost);
     }
 
     fn on_connection_ended(&mut self, myself: &ActorRef<PeerMsg>, number: u64, exit: Exit<Closed>) {
         let ended = self.loops.remove(&number);
+        let lived = ended.as_ref().map_or_else(Duration::default, |one| one.since.elapsed());
         let how = match &exit {
             Exit::Finished(closed) => closed.end.gone(),
             Exit::Panicked(_) | Exit::Killed => Gone::Lost,
@@ -264,7 +279,7 @@ impl PeerState {
             let closed = ended.account(number, self.peer, &exit, Instant::now());
             self.shared.connections.history.lock().expect("no holder panics").push(closed);
         }
-        match exit {
+        match &exit {
             Exit::Finished(Closed { end, .. }) => {
                 tracing::info!(peer = %self.peer.fmt_short(), number, ?end, "connection ended");
             }
@@ -275,6 +290,7 @@ impl PeerState {
         }
         let effects = self.state.on_ended(number, how);
         self.apply(myself, effects);
+        self.redial.on_ended(&exit, lived, self.loops.is_empty());
     }
 
     fn on_close(&mut self, myself: &ActorRef<PeerMsg>, seat: Option<u64>, order: Order) {
@@ -359,6 +375,17 @@ impl PeerState {
 
     fn dial(&mut self, myself: &ActorRef<PeerMsg>) {
         let context = &self.shared.connections;
+        match self.redial.may_dial() {
+            Dial::Now => {}
+            // Not longer than an attempt may take: the topics count on an answer by then.
+            Dial::At(due) if due.duration_since(Instant::now()) <= context.limits.dial_timeout => {
+                return self.state.on_wait(due);
+            }
+            Dial::At(_) | Dial::No => {
+                context.counters.count(Reason::DialTooEarly);
+                return self.on_not_dialed(myself, Gone::NotDialed);
+            }
+        }
         let permit = match self.shared.door.admit_dial(Instant::now()) {
             Ok(permit) => permit,
             Err(_shortage) => {
@@ -366,6 +393,7 @@ impl PeerState {
                 return self.on_not_dialed(myself, Gone::NotDialed);
             }
         };
+        self.redial.on_dial();
         let owner = myself.clone();
         let task = dialer::run(
             self.shared.endpoint.clone(),
@@ -387,68 +415,14 @@ impl PeerState {
     fn on_census(&self, collector: &CensusCollector) {
         let now = Instant::now();
         let connections = self.loops.iter().map(|(number, one)| one.census(*number, now)).collect();
-        let census = PeerCensus { id: self.peer, connections, dialing: self.state.is_dialing() };
+        let standstill = self.redial.standstill();
+        let census = PeerCensus {
+            id: self.peer,
+            connections,
+            dialing: self.state.is_dialing(),
+            waiting_until: standstill.until.map(|until| until.duration_since(now)),
+            failures: standstill.failures,
+        };
         collector.add_peer(census, self.loops.len(), usize::from(self.dial.is_some()));
-    }
-}
-
-impl Loop {
-    fn leases_of_topics(&self) -> usize {
-        self.source.leases().saturating_sub(usize::from(self.kept.is_some()))
-    }
-
-    fn path_and_rtt(&self) -> (Option<TransportAddr>, Option<Duration>) {
-        let Some(connection) = self.connection.upgrade() else { return (None, None) };
-        let paths = connection.paths();
-        let selected = paths.iter().find(|path| path.is_selected());
-        (selected.as_ref().map(|path| path.remote_addr().clone()), selected.as_ref().map(|path| path.rtt()))
-    }
-
-    /// Its line in the history.
-    fn account(&self, number: u64, peer: EndpointId, exit: &Exit<Closed>, now: Instant) -> ClosedConnection {
-        let (cause, closed_by, code, detail) = match exit {
-            Exit::Finished(closed) => {
-                let (cause, closed_by) = closed.end.cause();
-                let detail = match &closed.end {
-                    ConnectionEnd::Lost(error) => error.clone(),
-                    _ => closed.close.reason(),
-                };
-                let code = (closed_by != ClosedBy::Lost).then(|| u64::from(closed.close.code.number()));
-                (cause, closed_by, code, detail)
-            }
-            Exit::Panicked(text) => ("panicked", ClosedBy::Us, None, text.clone()),
-            Exit::Killed => ("killed", ClosedBy::Us, None, String::new()),
-        };
-        let carried = match exit {
-            Exit::Finished(closed) => (closed.bytes_sent, closed.bytes_received),
-            Exit::Panicked(_) | Exit::Killed => (0, 0),
-        };
-        ClosedConnection {
-            number,
-            peer,
-            side: self.side,
-            code,
-            cause,
-            detail,
-            closed_by,
-            age: now.duration_since(self.since),
-            bytes_sent: carried.0,
-            bytes_received: carried.1,
-            at: now,
-        }
-    }
-
-    fn census(&self, number: u64, now: Instant) -> ConnectionCensus {
-        let (path, rtt) = self.path_and_rtt();
-        ConnectionCensus {
-            number,
-            side: self.side,
-            perennial: self.perennial,
-            age: now.duration_since(self.since),
-            leases: self.leases_of_topics(),
-            queued_frames: self.source.queued_frames(),
-            path,
-            rtt,
-        }
     }
 }

@@ -97,6 +97,11 @@ impl Routes {
         source.upgrade().filter(|lease| !lease.is_stale())
     }
 
+    /// Remotes with a connection.
+    pub(crate) fn remotes(&self) -> usize {
+        self.read().peers.len()
+    }
+
     /// Whether a topic gossips with `peer`.
     pub(crate) fn is_neighbor(&self, peer: &EndpointId) -> bool {
         self.read().topics.values().any(|route| route.neighbors.borrow().contains(peer))
@@ -191,6 +196,11 @@ impl Signals {
             Signal::Gone(how) => *news = News { gone: Some(how), reachable: false },
         }
         drop(all);
+        self.notify.notify_one();
+    }
+
+    /// Wakes the topic for another reason.
+    pub(crate) fn wake(&self) {
         self.notify.notify_one();
     }
 

@@ -6,7 +6,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,9 +31,12 @@ use crate::{
     wire::{self, Class, ProtoMessage, addr::AddrInfo},
 };
 
+mod asking;
+mod parting;
 mod pending;
 pub(crate) mod state;
 
+use asking::Asking;
 use pending::Pending;
 use state::{Effect, Memory, State};
 
@@ -57,7 +63,9 @@ pub(crate) struct TopicInboxes {
     pub(crate) neighbors: watch::Sender<Vec<EndpointId>>,
     /// What a respawned loop starts from.
     pub(crate) memory: Mutex<Memory>,
-    pub(crate) contacts: std::sync::atomic::AtomicUsize,
+    pub(crate) contacts: AtomicUsize,
+    /// Questions to the embedder that are open.
+    pub(crate) approvals: Arc<AtomicUsize>,
 }
 
 /// What every topic loop of a mesh shares.
@@ -87,6 +95,7 @@ pub(crate) struct Topic {
     state: State,
     leases: HashMap<EndpointId, Lease>,
     pending: Pending,
+    asking: Asking,
     /// The last frame encoded: a broadcast sends the same one to every eager neighbour.
     encoded: Option<(ProtoMessage, Bytes)>,
     publish_at: Instant,
@@ -96,7 +105,11 @@ pub(crate) struct Topic {
 impl Topic {
     pub(crate) fn new(topic: TopicId, context: TopicContext, inboxes: Arc<TopicInboxes>, rng: StdRng) -> Self {
         let now = Instant::now();
-        let state = State::new(context.common.me, (*context.common.limits).clone(), rng, now);
+        let mut state = State::new(context.common.me, (*context.common.limits).clone(), rng, now);
+        if context.common.lists.decides_joins() {
+            state.require_approval();
+        }
+        let asking = Asking::new(topic, context.common.clone(), &inboxes);
         let pending = Pending::new(context.common.limits.pending_frames_max, context.common.limits.dial_timeout * 2);
         Self {
             topic,
@@ -105,6 +118,7 @@ impl Topic {
             state,
             leases: HashMap::new(),
             pending,
+            asking,
             encoded: None,
             publish_at: now,
             payloads_dropped: 0,
@@ -244,6 +258,10 @@ impl Topic {
             }
         }
         let now = Instant::now();
+        for (peer, number, is_approved) in self.asking.take() {
+            let effects = self.state.on_verdict(peer, number, is_approved, now);
+            self.apply(effects);
+        }
         for (peer, news) in all {
             if let Some(how) = news.gone {
                 self.leases.remove(&peer);
@@ -297,6 +315,9 @@ impl Topic {
                 Effect::Send { to, message } => self.send(to, message),
                 Effect::Farewell(peer) => self.farewell(peer),
                 Effect::Release(peer) => self.release(peer),
+                Effect::Decline(peer) => self.decline(peer),
+                Effect::Ask { peer, number } => self.asking.ask(peer, number),
+                Effect::Unask(peer) => self.asking.unask(&peer),
                 Effect::Emit(event) => self.emit(event),
                 Effect::Count(reason, count) => self.context.common.counters.add(reason, count),
             }
@@ -393,26 +414,6 @@ impl Topic {
         }
     }
 
-    /// Parts from a remote that is no neighbour. A stock node is told with an empty ShuffleReply, so that it forgets us
-    /// before the close and can dial again; our own know from the close alone.
-    fn farewell(&mut self, peer: EndpointId) {
-        let Some(lease) = self.leases.get(&peer) else { return };
-        if !lease.is_perennial() {
-            // Full or closed: then there is nobody to be polite to.
-            let _unheard = lease.send(self.outgoing(wire::farewell_frame(), true), Urgency::Payload, Instant::now());
-        }
-        self.release(peer);
-    }
-
-    fn release(&mut self, peer: EndpointId) {
-        self.pending.take(&peer);
-        if let Some(lease) = self.leases.remove(&peer) {
-            // Full or closed: the stream ends with its connection.
-            let finish = Outgoing::Finish { topic: self.topic };
-            let _unfinished = lease.send(finish, Urgency::Payload, Instant::now());
-        }
-    }
-
     fn encode(&mut self, message: ProtoMessage, class: Class) -> Option<Bytes> {
         if let Some((last, frame)) = &self.encoded
             && *last == message
@@ -457,22 +458,12 @@ impl Topic {
         if changed {
             self.remember();
         }
-        self.inboxes.contacts.store(self.state.contacts(), std::sync::atomic::Ordering::Relaxed);
+        self.inboxes.contacts.store(self.state.contacts(), Ordering::Relaxed);
         // A payload kept for comparison must not outlive the burst it served.
         self.encoded = None;
     }
 
     fn remember(&self) {
         *self.inboxes.memory.lock().expect("no holder panics") = self.state.memory();
-    }
-
-    /// The goodbye: Disconnect to every neighbour, a finished stream to everyone else, then every lease is dropped.
-    fn leave(&mut self) {
-        let effects = self.state.on_quit(Instant::now());
-        self.apply(effects);
-        for peer in self.leases.keys().copied().collect::<Vec<_>>() {
-            self.release(peer);
-        }
-        self.inboxes.neighbors.send_replace(Vec::new());
     }
 }

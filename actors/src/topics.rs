@@ -154,6 +154,7 @@ impl TopicsState {
             neighbors: watch::channel(Vec::new()).0,
             memory: Mutex::default(),
             contacts: Default::default(),
+            approvals: Default::default(),
         });
         let restarts = Restarts::new(limits.restarts_max, limits.restart_period);
         let weak_frames = frames_in.downgrade();
@@ -258,6 +259,8 @@ impl TopicsState {
     fn on_census(&self, reply: oneshot::Sender<Part>) {
         let mut part = Part::default();
         part.owned.add(Kind::Topic, self.rows.len());
+        let approvals = self.rows.values().map(|row| row.inboxes.approvals.load(Ordering::Relaxed));
+        part.owned.add(Kind::Approval, approvals.sum());
         part.topics = self.rows.iter().map(|(topic, row)| row.census(*topic)).collect();
         part.topics.sort_by_key(|one| one.topic);
         let _asker_gone = reply.send(part);

@@ -226,7 +226,7 @@ async fn listen(world: &mut World, limits: Limits, listeners: &[(&str, usize)]) 
     let builder = listeners.iter().fold(Mesh::builder().limits(limits), |builder, (addr, cap)| {
         builder.listen(Listen { addr: addr.parse().expect("an address"), connections_max: Some(*cap) })
     });
-    world.ours_built(builder).await
+    world.ours_from(builder).await
 }
 
 /// The node at this one of its addresses only.

@@ -2,12 +2,14 @@
 //!
 //! Every scenario builds its nodes in a `World` and ends with `world.finish()`, which fails while anything still lives.
 
+mod approval;
 mod capacity;
 mod crowd;
 mod door;
 mod hostile;
 mod interop;
 mod load;
+mod redial;
 mod respawn;
 mod rotation;
 mod supervision;

@@ -51,16 +51,16 @@ impl Ours {
         if let Some(key) = key {
             builder = builder.secret_key(key);
         }
-        Self::build(name, builder).await
+        Self::spawn_from(name, builder).await
     }
 
-    /// Starts a node as described.
+    /// Starts a node from settings of the caller's.
     ///
     /// # Errors
     ///
     /// What the library said.
-    pub async fn build(name: impl Into<String>, builder: MeshBuilder) -> Result<Self> {
-        let mesh = builder.spawn().await?;
+    pub async fn spawn_from(name: impl Into<String>, builder: MeshBuilder) -> Result<Self> {
+        let mesh = Box::pin(builder.spawn()).await?;
         let ledger = mesh.ledger_counters();
         Ok(Self { name: name.into(), mesh, ledger })
     }

@@ -15,7 +15,7 @@ use iroh::{
 };
 use iroh_gossip::{net::GOSSIP_ALPN, proto::TopicId};
 
-use tokio::{net::UdpSocket, task::JoinHandle};
+use tokio::{net::UdpSocket, task::JoinHandle, time::Instant};
 
 use crate::{frames, stock::loopback_addr, wait::PATIENCE};
 
@@ -162,6 +162,16 @@ impl Raw {
         incoming.expect("the raw endpoint is open").refuse();
     }
 
+    /// Refuses everybody who dials this peer until then; how many that were.
+    pub async fn refuse_until(&self, deadline: Instant) -> usize {
+        let mut refused = 0;
+        while let Ok(incoming) = tokio::time::timeout_at(deadline, self.endpoint.accept()).await {
+            incoming.expect("the raw endpoint is open").refuse();
+            refused += 1;
+        }
+        refused
+    }
+
     /// Closes every connection and the endpoint.
     pub async fn shutdown(&self) {
         let _ = tokio::time::timeout(Duration::from_secs(15), self.endpoint.close()).await;
@@ -228,6 +238,11 @@ impl RawConnection {
     /// Whether the connection is still open.
     pub fn is_open(&self) -> bool {
         self.connection.close_reason().is_none()
+    }
+
+    /// Closes with this code and reason.
+    pub fn close_with(&self, close: perennial::Close) {
+        self.connection.close(u32::from(close.code.number()).into(), close.reason().as_bytes());
     }
 
     /// Closes with code 0.

@@ -86,10 +86,10 @@ impl World {
         node
     }
 
-    /// Adds a node of ours as described.
-    pub async fn ours_built(&mut self, builder: MeshBuilder) -> Ours {
+    /// Adds a node of ours with settings of the caller's.
+    pub async fn ours_from(&mut self, builder: MeshBuilder) -> Ours {
         let name = format!("ours {}", self.ours.len());
-        let node = Ours::build(name, builder).await.expect("a node of ours starts");
+        let node = Ours::spawn_from(name, builder).await.expect("a node of ours starts");
         self.ours.push(node.clone());
         node
     }

@@ -100,12 +100,35 @@ enum StreamEnd {
 }
 
 /// Whether the remote closed with a word of ours, or something else went wrong.
-fn ended_by(error: &ConnectionError) -> ConnectionEnd {
-    let close = match error {
-        ConnectionError::ApplicationClosed(close) => Close::read(close.error_code.into_inner(), &close.reason),
-        _ => None,
-    };
-    close.map_or_else(|| ConnectionEnd::Lost(error.to_string()), ConnectionEnd::RemoteClosed)
+pub(super) fn ended_by(error: &ConnectionError) -> ConnectionEnd {
+    let ConnectionError::ApplicationClosed(close) = error else { return ConnectionEnd::Lost(error.to_string()) };
+    let number = close.error_code.into_inner();
+    match Close::read(number, &close.reason) {
+        Some(close) => ConnectionEnd::RemoteClosed(close),
+        None if number == 0 => ConnectionEnd::RemoteRetired(error.to_string()),
+        None => ConnectionEnd::Lost(error.to_string()),
+    }
+}
+
+/// How long an accepted connection may be silent. An honest remote has something to say, or it would not have dialed, and
+/// says it one round trip after the handshake; so a fifth of the time is enough while somebody else waits for the slot.
+struct Hello {
+    next_look: Instant,
+    pause: Duration,
+    until: Instant,
+}
+
+impl Hello {
+    fn new(timeout: Duration, now: Instant) -> Self {
+        let pause = timeout / 5;
+        Self { next_look: now + pause, pause, until: now + timeout }
+    }
+
+    fn is_over(&mut self, is_scarce: bool) -> bool {
+        let looked_at = self.next_look;
+        self.next_look = looked_at + self.pause;
+        is_scarce || looked_at >= self.until
+    }
 }
 
 impl<'a> ReceiveHalf<'a> {
@@ -135,16 +158,16 @@ impl<'a> ReceiveHalf<'a> {
     pub(super) async fn run(self) -> ConnectionEnd {
         let mut readers = FuturesUnordered::new();
         let mut accepted = 0;
-        let first_frame_by = Instant::now() + self.context.limits.first_frame_timeout;
+        let mut hello = Hello::new(self.context.limits.first_frame_timeout, Instant::now());
         // Whoever we dialed need not say anything: it was us who had something to say.
         let mut awaits_hello = self.side == Side::Accepted;
         let end = loop {
             tokio::select! {
-                _ = sleep_until(first_frame_by), if awaits_hello => {
-                    if !self.has_spoken.load(Ordering::Relaxed) {
+                _ = sleep_until(hello.next_look), if awaits_hello => {
+                    awaits_hello = !self.has_spoken.load(Ordering::Relaxed);
+                    if awaits_hello && hello.is_over(self.context.is_scarce()) {
                         return ConnectionEnd::HelloTimeout;
                     }
-                    awaits_hello = false;
                 }
                 stream = self.connection.accept_uni() => match stream {
                     Ok(stream) => {
@@ -287,6 +310,8 @@ impl<'a> ReceiveHalf<'a> {
         if !inbound.learned.is_empty() || inbound.sender_data.is_some() {
             let now = Instant::now();
             let addresses = &self.context.addresses;
+            // Or gossip would bring back for ever whoever has left.
+            inbound.learned.retain(|(peer, _)| !self.context.redials.is_ghost(peer, now));
             let mut kept = true;
             if let Some(info) = inbound.sender_data.take() {
                 kept &= addresses.learn_first_hand(self.peer, info, now);
@@ -348,5 +373,19 @@ impl<'a> ReceiveHalf<'a> {
         if was_last && inbox.is_open(&self.context.routes) {
             self.deliver(&mut inbox, Delivered::StreamEnded).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_borne_for_its_time_and_for_a_fifth_of_it_while_somebody_waits() {
+        let (timeout, now) = (Duration::from_secs(5), Instant::now());
+        let mut hello = Hello::new(timeout, now);
+        let looks = (1..=5).map(|_| (hello.next_look.duration_since(now).as_secs(), hello.is_over(false)));
+        assert_eq!(looks.collect::<Vec<_>>(), [(1, false), (2, false), (3, false), (4, false), (5, true)]);
+        assert!(Hello::new(timeout, now).is_over(true));
     }
 }

@@ -85,6 +85,10 @@ impl<'a> SendHalf<'a> {
             let (topic, frame, last) = match item {
                 Outgoing::Frame { topic, frame, last } => (topic, Some(frame), last),
                 Outgoing::Finish { topic } => (topic, None, true),
+                Outgoing::Decline { topic } => {
+                    self.unknown_topics.note(topic);
+                    (topic, None, true)
+                }
             };
             if run_topic.is_some_and(|open| open != topic) {
                 self.write_run(&mut run_topic, &mut run).await?;

@@ -100,7 +100,6 @@ impl Limits {
             ("first_frame_timeout", self.first_frame_timeout),
             ("approval_timeout", self.approval_timeout),
             ("eviction_age_min", self.eviction_age_min),
-            ("eviction_pause", self.eviction_pause),
             ("redial_min", self.redial_min),
             ("redial_max", self.redial_max),
             ("stable_after", self.stable_after),

@@ -300,6 +300,7 @@ impl RootState {
         }
         self.parts.addresses.sweep(now);
         self.look_at_resources(now);
+        self.parts.redials.sweep(now);
         // A branch between two lives has nothing to look after.
         let _restarting = self.branches.tell_peers(PeersMsg::Tick);
         let _restarting = self.branches.tell_topics(TopicsMsg::Tick);

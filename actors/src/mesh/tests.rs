@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::handle::Event;
+use crate::limits::Limits;
 
 const TOPIC: TopicId = TopicId::from_bytes([1; 32]);
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -56,7 +56,16 @@ pub(crate) struct State {
     unclaimed_timeout: Duration,
     lines: Vec<Line>,
     routed: Option<u64>,
-    dialing: bool,
+    attempt: Attempt,
+}
+
+/// How far an outgoing attempt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    None,
+    /// The remote's pause is not over.
+    Waiting(Instant),
+    Dialing,
 }
 
 impl State {
@@ -68,34 +77,39 @@ impl State {
             unclaimed_timeout: limits.unclaimed_timeout,
             lines: Vec::new(),
             routed: None,
-            dialing: false,
+            attempt: Attempt::None,
         }
     }
 
-    /// Nothing to supervise: no connection, no dial.
+    /// Nothing to supervise: no connection, no dial under way or to come.
     pub(crate) fn is_idle(&self) -> bool {
-        self.lines.is_empty() && !self.dialing
+        self.lines.is_empty() && self.attempt == Attempt::None
     }
 
     pub(crate) fn is_dialing(&self) -> bool {
-        self.dialing
+        self.attempt == Attempt::Dialing
     }
 
     /// A topic wants to reach the remote. `leasable`: whether the routed connection can still be leased.
     pub(crate) fn on_wanted(&mut self, leasable: bool) -> Vec<Effect> {
-        match (leasable, self.dialing) {
+        match (leasable, self.attempt) {
             (true, _) => vec![Effect::Signal(Signal::Reachable)],
-            (false, true) => Vec::new(),
-            (false, false) => {
-                self.dialing = true;
+            (false, Attempt::Dialing | Attempt::Waiting(_)) => Vec::new(),
+            (false, Attempt::None) => {
+                self.attempt = Attempt::Dialing;
                 vec![Effect::Dial]
             }
         }
     }
 
+    /// The attempt that was to begin has to wait. Whatever tells the topics about the remote before ends the wish.
+    pub(crate) fn on_wait(&mut self, until: Instant) {
+        self.attempt = Attempt::Waiting(until);
+    }
+
     /// The outgoing attempt failed, or was not made. A connection that is retiring is no reason to ask again.
     pub(crate) fn on_dial_failed(&mut self, how: Gone, leasable: bool) -> Vec<Effect> {
-        self.dialing = false;
+        self.attempt = Attempt::None;
         match leasable {
             true => vec![Effect::Signal(Signal::Reachable)],
             false => vec![Effect::Signal(Signal::Gone(how))],
@@ -104,8 +118,9 @@ impl State {
 
     /// A handshake has finished, in either direction. Every connection starts kept, until a topic claims it.
     pub(crate) fn on_connected(&mut self, number: u64, side: Side, perennial: bool, now: Instant) -> Vec<Effect> {
-        if side == Side::Dialed {
-            self.dialing = false;
+        match self.attempt {
+            Attempt::Dialing if side == Side::Accepted => {}
+            Attempt::Dialing | Attempt::Waiting(_) | Attempt::None => self.attempt = Attempt::None,
         }
         let mut effects = Vec::new();
         self.lines.push(Line { number, perennial, since: now, kept: true, claimed: false });
@@ -147,6 +162,10 @@ impl State {
         if self.routed == Some(number) {
             self.routed = self.lines.last().map(|line| line.number);
         }
+        if matches!(self.attempt, Attempt::Waiting(_)) {
+            // The topics are told below; who still wants the remote asks again.
+            self.attempt = Attempt::None;
+        }
         // Also when another one was routed: topics may have held leases on this one.
         let signal = if self.routed.is_some() { Signal::Reachable } else { Signal::Gone(how) };
         vec![Effect::Route(self.routed), Effect::Signal(signal)]
@@ -155,6 +174,10 @@ impl State {
     /// Looks at who still needs what. `leases` tells how many leases topics hold on a connection.
     pub(crate) fn on_tick(&mut self, now: Instant, leases: impl Fn(u64) -> usize) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if matches!(self.attempt, Attempt::Waiting(until) if until <= now) {
+            self.attempt = Attempt::Dialing;
+            effects.push(Effect::Dial);
+        }
         let any_claimed = self.lines.iter().any(|line| leases(line.number) > 0);
         let several_stock = self.lines.len() > 1 && self.lines.iter().any(|line| !line.perennial);
         for line in &mut self.lines {
@@ -183,11 +206,16 @@ impl State {
     /// The mesh drains: nothing is kept any more.
     pub(crate) fn on_drain(&mut self) -> Vec<Effect> {
         let kept = self.lines.iter_mut().filter(|line| line.kept);
-        kept.map(|line| {
+        let let_go = kept.map(|line| {
             line.kept = false;
             Effect::LetGo(line.number)
-        })
-        .collect()
+        });
+        let mut effects: Vec<_> = let_go.collect();
+        if matches!(self.attempt, Attempt::Waiting(_)) {
+            self.attempt = Attempt::None;
+            effects.push(Effect::Signal(Signal::Gone(Gone::NotDialed)));
+        }
+        effects
     }
 }
 
@@ -224,6 +252,33 @@ mod tests {
         assert_eq!(state.on_wanted(false), []);
         assert_eq!(state.on_dial_failed(Gone::Lost, false), [Effect::Signal(Signal::Gone(Gone::Lost))]);
         assert!(state.is_idle());
+    }
+
+    #[test]
+    fn a_dial_that_has_to_wait_is_made_when_it_is_due_unless_something_happens_before() {
+        let (me, peer) = ids();
+        let now = Instant::now();
+        let due = now + Duration::from_secs(3);
+        let waiting = || {
+            let mut state = state(me, peer);
+            state.on_wanted(false);
+            state.on_wait(due);
+            assert!(!state.is_idle() && !state.is_dialing());
+            assert_eq!(state.on_wanted(false), [], "another topic's wish waits with it");
+            state
+        };
+        let mut untouched = waiting();
+        assert_eq!(untouched.on_tick(now, |_| 0), []);
+        assert_eq!(untouched.on_tick(due, |_| 0), [Effect::Dial]);
+        assert_eq!(untouched.on_tick(due, |_| 0), [], "once");
+
+        let mut reached = waiting();
+        reached.on_connected(1, Side::Accepted, false, now);
+        assert_eq!(reached.on_tick(due, |_| 1), [Effect::LetGo(1)], "the remote came by itself");
+
+        let mut drained = waiting();
+        assert_eq!(drained.on_drain(), [Effect::Signal(Signal::Gone(Gone::NotDialed))]);
+        assert!(drained.is_idle());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who is closed to make room, and how often that may happen. The choice itself is in `admission/eviction.rs`.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use iroh::EndpointId;
 use n0_future::time::Instant;
@@ -13,6 +13,10 @@ use crate::{
     },
     context::Context,
 };
+
+/// One connection at most is closed to make room in this time: closing in batches makes a node thrash
+/// (anza-xyz/agave#6665).
+const EVICTION_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause between two evictions, and those on their way out.
 #[derive(Debug, Default)]
@@ -40,14 +44,13 @@ impl Evictor {
         context: &Context,
         now: Instant,
     ) -> Option<(u64, EndpointId)> {
-        let pause = context.limits.eviction_pause;
-        if self.last_at.is_some_and(|last_at| now.duration_since(last_at) < pause) {
+        if self.last_at.is_some_and(|last_at| now.duration_since(last_at) < EVICTION_PAUSE) {
             return None;
         }
         let mut occupants = door.occupants();
         self.leaving.retain(|seat| occupants.iter().any(|occupant| occupant.seat == *seat));
         // One that does not leave within three pauses is stuck, and somebody else has to go.
-        let is_patient = self.last_at.is_some_and(|last_at| now.duration_since(last_at) < pause * 3);
+        let is_patient = self.last_at.is_some_and(|last_at| now.duration_since(last_at) < EVICTION_PAUSE * 3);
         if !self.leaving.is_empty() && is_patient {
             return None;
         }

@@ -29,11 +29,14 @@ use crate::{
 };
 
 mod acquaintances;
+mod approvals;
 mod contacts;
+mod housekeeping;
 mod recent;
 
 use acquaintances::Acquaintances;
 pub(crate) use acquaintances::Memory;
+use approvals::Approvals;
 use contacts::{Contact, Contacts};
 use recent::Recent;
 
@@ -43,9 +46,6 @@ const TIMERS_PER_TURN: usize = 256;
 /// A remote whose stream has ended is done with the topic unless it opens another one within this long. A few round
 /// trips of a slow path.
 const STREAM_END_GRACE: Duration = Duration::from_secs(1);
-
-/// A Neighbor of ours that has not been answered for this long will not be: it was an answer itself, or is lost.
-const ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 /// A neighbour's Join is answered again over the same connection only after this long: each one starts a walk through
 /// the mesh, and a remote could make us flood our other neighbours.
@@ -58,6 +58,14 @@ pub(crate) enum Effect {
     Send { to: EndpointId, message: ProtoMessage },
     /// Part from a remote that is no neighbour with the farewell, and let go of its connection.
     Farewell(EndpointId),
+    /// Let go of the connection of a remote that was not approved. It is owed a farewell, but not before the connection
+    /// retires: a stock node that hears one on any topic stops talking on all of them.
+    Decline(EndpointId),
+    /// Ask the embedder about this remote, and come back with the number and its word.
+    Ask { peer: EndpointId, number: u64 },
+    /// Nobody waits for the embedder's word on this remote any more. Goes without saying with [`Effect::Farewell`],
+    /// [`Effect::Decline`] and [`Effect::Release`].
+    Unask(EndpointId),
     /// Finish our stream to this remote and let go of its connection.
     Release(EndpointId),
     /// Tell the application.
@@ -78,6 +86,7 @@ pub(crate) struct State {
     announced_since_sweep: usize,
     neighbors: BTreeSet<EndpointId>,
     contacts: Contacts,
+    approvals: Approvals,
     /// When we last said Neighbor to whom, until it says it to us. The protocol takes each of these for a request under way:
     /// it does not fill a view whose places such requests seem to have taken, and does not answer a remote that has one.
     /// But an answer is not answered, so those it would wait for to the end of the neighbourhood.
@@ -108,6 +117,7 @@ impl State {
             announced_since_sweep: 0,
             neighbors: BTreeSet::new(),
             contacts: Contacts::default(),
+            approvals: Approvals::new(&limits),
             unanswered: BTreeMap::new(),
             announced: Recent::new(&mut rng, limits.announced_max * 4, Duration::from_secs(5), now),
             published: Recent::new(&mut rng, 8192, id_retention, now),
@@ -150,7 +160,9 @@ impl State {
     pub(crate) fn on_join(&mut self, peers: Vec<EndpointId>, now: Instant) -> Vec<Effect> {
         let peers: Vec<_> = peers.into_iter().filter(|peer| *peer != self.me).collect();
         self.acquaintances.on_join(&peers, &self.neighbors, &mut self.rng, now);
-        self.feed(InEvent::Command(Command::Join(peers)), DownReason::Evicted, now)
+        let mut effects = self.on_named(&peers, now);
+        effects.extend(self.feed(InEvent::Command(Command::Join(peers)), DownReason::Evicted, now));
+        effects
     }
 
     /// Takes up what a crashed state knew.
@@ -194,6 +206,10 @@ impl State {
         inbound: Inbound,
         now: Instant,
     ) -> Vec<Effect> {
+        let inbound = match self.await_approval(from, connection, inbound, now) {
+            Ok(inbound) => inbound,
+            Err(effects) => return effects,
+        };
         if let Some(refused) = self.refuse(&from, connection, &inbound, now) {
             return vec![refused];
         }
@@ -298,68 +314,10 @@ impl State {
         effects
     }
 
-    fn keep_house(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        for peer in self.contacts.parted_by(now) {
-            // A neighbour that has gone mute did not part in order.
-            let ending = if self.neighbors.contains(&peer) { Ending::Lost } else { Ending::Polite };
-            effects.extend(self.on_peer_done(peer, ending, now));
-        }
-        for peer in self.contacts.idle_since(now, self.limits.linger, &self.neighbors) {
-            self.part(peer, now);
-            effects.push(Effect::Farewell(peer));
-        }
-        // A remote that goes on talking although we are no neighbours believes that we are: tell it, or it would push
-        // payload for ever (an asymmetric view; HyParView has no other repair for it).
-        for peer in self.contacts.stranger_since(now, self.limits.linger * 4, &self.neighbors) {
-            self.part(peer, now);
-            effects.push(Effect::Send { to: peer, message: wire::disconnect(true) });
-            effects.push(Effect::Release(peer));
-        }
-        if self.sweep_at <= now {
-            self.sweep_at = now + self.limits.sweep_interval;
-            self.announced_since_sweep = 0;
-            // A no-op for the membership; Plumtree drops what has no announcer left.
-            effects.extend(self.feed(InEvent::PeerDisconnected(self.me), DownReason::Evicted, now));
-        }
-        self.expect_no_more_answers(now, effects);
-        self.look_for_neighbors(now, effects);
-    }
-
-    /// Tells the protocol that the requests it believes to be under way are not. For a neighbour its own Neighbor does it,
-    /// which changes nothing else; for anybody else a Disconnect.
-    fn expect_no_more_answers(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let is_over = |said_at: &Instant| now.duration_since(*said_at) >= ANSWER_WAIT;
-        let over: Vec<_> =
-            self.unanswered.iter().filter(|(_, said_at)| is_over(said_at)).map(|(peer, _)| *peer).collect();
-        for peer in over {
-            self.unanswered.remove(&peer);
-            let heard = match self.neighbors.contains(&peer) {
-                true => wire::neighbor_request(),
-                false => wire::disconnect(true),
-            };
-            effects.extend(self.feed(InEvent::RecvMessage(peer, heard), DownReason::Evicted, now));
-        }
-    }
-
-    /// The watchdog: joins again while there is no neighbour or a bootstrap peer has not answered, and asks a remote it
-    /// knows while the view is not full. The protocol alone does neither, so a mesh under kills would fall into islands.
-    fn look_for_neighbors(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let through = self.acquaintances.next_join(&self.neighbors, &mut self.rng, now);
-        if !through.is_empty() {
-            effects.extend(self.feed(InEvent::Command(Command::Join(through)), DownReason::Evicted, now));
-        }
-        if (1..self.view_max).contains(&self.neighbors.len()) {
-            let is_busy = |peer: &EndpointId| self.contacts.get(peer).is_some();
-            if let Some(to) = self.acquaintances.next_request(&self.neighbors, is_busy, &mut self.rng, now) {
-                self.contacts.on_sent(to, false, now);
-                effects.push(Effect::Send { to, message: wire::neighbor_request() });
-            }
-        }
-    }
-
     /// The one place where the state hears that a remote is done with this topic.
     fn on_peer_done(&mut self, peer: EndpointId, ending: Ending, now: Instant) -> Vec<Effect> {
         self.contacts.remove(&peer);
+        self.approvals.on_parted(peer, now);
         self.unanswered.remove(&peer);
         let mut effects = Vec::new();
         if ending == Ending::Polite && !self.neighbors.contains(&peer) {
@@ -376,6 +334,7 @@ impl State {
 
     fn part(&mut self, peer: EndpointId, now: Instant) {
         self.contacts.part(peer, now + self.limits.farewell_timeout);
+        self.approvals.on_parted(peer, now);
     }
 
     /// What may not reach the protocol's state from this remote at this moment.
@@ -428,6 +387,12 @@ impl State {
                 OutEvent::SendMessage(to, ProtoMessage::Gossip(_)) if !self.neighbors.contains(&to) => {}
                 OutEvent::SendMessage(to, message)
                     if self.acquaintances.has_refused(&to) && message == wire::neighbor_request() => {}
+                OutEvent::SendMessage(to, message) if !self.may_be_told(&to, &message, now) => {
+                    if wire::is_neighbor(&message) {
+                        // The protocol takes it for a request under way.
+                        self.unanswered.insert(to, now);
+                    }
+                }
                 OutEvent::SendMessage(to, message) => {
                     if wire::is_neighbor(&message) {
                         self.unanswered.insert(to, now);

@@ -138,6 +138,11 @@ impl Acquaintances {
         self.refusals.contains_key(peer)
     }
 
+    /// Whether the application has named this remote.
+    pub(super) fn is_named(&self, peer: &EndpointId) -> bool {
+        self.bootstrap.contains(peer)
+    }
+
     /// A remote that is no neighbour was lost or could not be reached.
     pub(super) fn on_lost(&mut self, peer: &EndpointId) {
         self.former_neighbors.retain(|former| former != peer);

@@ -1,6 +1,6 @@
 //! Scripts for the thinking half of a topic, on virtual time. Storms over a virtual network are in `tests/storm.rs`.
 
-use super::*;
+use super::{housekeeping::ANSWER_WAIT, *};
 use crate::wire::inspect::inspect;
 
 fn key(seed: u8) -> EndpointId {
@@ -348,4 +348,5 @@ fn a_publish_tells_its_budget_and_a_repetition() {
     assert!(matches!(state.on_publish(vec![0; CONTENT_MAX].into(), now), Ok((true, _))));
 }
 
+mod approval;
 mod storm;

@@ -39,6 +39,7 @@ impl Net {
                     self.wires.push_back((at, self.index(to), Some(wire::farewell())));
                     self.wires.push_back((at, self.index(to), None));
                 }
+                Effect::Ask { .. } | Effect::Unask(_) | Effect::Decline(_) => unreachable!("nobody decides here"),
                 Effect::Release(to) => self.wires.push_back((at, self.index(to), None)),
                 Effect::Emit(Event::Received(_)) => self.received[at] += 1,
                 Effect::Emit(_) | Effect::Count(..) => {}

@@ -1,0 +1,174 @@
+//! How a mesh is described before it runs, and what its parts are made from.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, atomic::AtomicBool},
+};
+
+use iroh::{Endpoint, EndpointId, RelayMode, SecretKey};
+use n0_future::time::Instant;
+use tokio::sync::Notify;
+
+use super::{Mesh, transport};
+use crate::{
+    access::{Access, Admission, Lists},
+    address_book::AddressBook,
+    admission::{Bell, Door},
+    config::MeshConfig,
+    context::Context,
+    counters::Counters,
+    error::SpawnError,
+    history::History,
+    limits::Limits,
+    listeners::{Listen, Listeners},
+    redial::Redials,
+    routes::Routes,
+    supervisor::Nursery,
+    wire::addr::AddrInfo,
+};
+
+/// Settings of a mesh before it is spawned. Made by [`Mesh::builder`]; every setting has a default.
+#[derive(Debug, Default)]
+pub struct MeshBuilder {
+    config: MeshConfig,
+}
+
+impl MeshBuilder {
+    /// The identity. Without it a fresh one is made and forgotten with the mesh.
+    pub fn secret_key(mut self, key: SecretKey) -> Self {
+        self.config.secret_key = Some(key);
+        self
+    }
+
+    /// Adds a UDP address to listen on, with a cap of its own if it is a [`Listen`]. Without any: 127.0.0.1 with a free
+    /// port.
+    pub fn listen(mut self, listen: impl Into<Listen>) -> Self {
+        self.config.listen.push(listen.into());
+        self
+    }
+
+    /// Relays to be reachable through. Disabled by default.
+    pub fn relay(mut self, relay: RelayMode) -> Self {
+        self.config.relay = relay;
+        self
+    }
+
+    /// Whether to ask the router for a port. Off by default.
+    pub fn port_mapping(mut self, on: bool) -> Self {
+        self.config.port_mapping = on;
+        self
+    }
+
+    /// Adds a remote that this node knows: it has slots of its own, and displaces an unknown one when there are none. At
+    /// most [`crate::access::LIST_MAX`] count.
+    pub fn known(mut self, remote: EndpointId) -> Self {
+        self.config.known.push(remote);
+        self
+    }
+
+    /// Who may connect at all. Everyone by default.
+    pub fn access(mut self, access: Access) -> Self {
+        self.config.access = access;
+        self
+    }
+
+    /// The embedder's word on remotes that are on no list, and on who may join a topic.
+    pub fn admission(mut self, admission: Arc<dyn Admission>) -> Self {
+        self.config.admission = admission;
+        self
+    }
+
+    /// Every bound and timeout.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// Binds the endpoint and starts the tree. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`]: contradicting limits, an address that cannot be listened on, or a supervisor that did not start.
+    pub async fn spawn(self) -> Result<Mesh, SpawnError> {
+        let MeshConfig { secret_key, listen, relay, port_mapping, limits, access, admission, known } = self.config;
+        limits.validate()?;
+        let lists = Lists::new(access, admission);
+        known.into_iter().for_each(|peer| lists.meet(peer));
+        let limits = Arc::new(limits);
+        let listen = match listen.is_empty() {
+            true => vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))],
+            false => listen,
+        };
+        let listeners = Listeners::new(&listen, &limits)?;
+        let listen: Vec<_> = listen.iter().map(|listen| listen.addr).collect();
+        let slot_free = Arc::new(Notify::new());
+        let addresses = AddressBook::new(&limits);
+        let key = secret_key.unwrap_or_else(SecretKey::generate);
+        let endpoint = transport::bind(key, &listen, relay, port_mapping, &limits, addresses.clone()).await?;
+        let parts = Parts {
+            nursery: Nursery::default(),
+            door: Door::new(&limits, listeners.all(), rand::random(), Instant::now(), bell(slot_free.clone())),
+            listeners,
+            slot_free,
+            history: Arc::new(Mutex::new(History::new(limits.history_max))),
+            routes: Routes::default(),
+            counters: Counters::default(),
+            endpoint,
+            addresses,
+            redials: Redials::new(&limits),
+            limits,
+            lists,
+            scarce: Arc::default(),
+            draining: Arc::default(),
+        };
+        Mesh::start(parts).await
+    }
+}
+
+/// What every part of one mesh is made from. Nothing in it is process-wide.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) nursery: Nursery,
+    pub(crate) door: Door,
+    pub(crate) routes: Routes,
+    pub(crate) addresses: AddressBook,
+    pub(crate) counters: Counters,
+    pub(crate) lists: Lists,
+    pub(crate) redials: Redials,
+    pub(crate) listeners: Listeners,
+    /// Rung by the door, heard by the acceptor.
+    pub(crate) slot_free: Arc<Notify>,
+    pub(crate) history: Arc<Mutex<History>>,
+    pub(crate) scarce: Arc<AtomicBool>,
+    pub(crate) draining: Arc<AtomicBool>,
+}
+
+fn bell(slot_free: Arc<Notify>) -> Bell {
+    Arc::new(move || slot_free.notify_one())
+}
+
+impl Parts {
+    /// What its loops are given.
+    pub(crate) fn context(&self) -> Context {
+        Context {
+            me: self.endpoint.id(),
+            limits: self.limits.clone(),
+            routes: self.routes.clone(),
+            addresses: self.addresses.clone(),
+            counters: self.counters.clone(),
+            nursery: self.nursery.clone(),
+            lists: self.lists.clone(),
+            redials: self.redials.clone(),
+            history: self.history.clone(),
+            scarce: self.scarce.clone(),
+            draining: self.draining.clone(),
+        }
+    }
+
+    /// Our own addresses, as the endpoint knows them now.
+    pub(crate) fn my_addresses(&self) -> AddrInfo {
+        AddrInfo::from(&self.endpoint.addr())
+    }
+}

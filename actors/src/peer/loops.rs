@@ -1,0 +1,89 @@
+//! What the supervisor of a remote holds of each connection loop: how to reach it, and what to tell of it.
+
+use std::time::Duration;
+
+use iroh::{EndpointId, TransportAddr};
+use n0_future::time::Instant;
+
+use crate::{
+    census::{ConnectionCensus, Side},
+    connection::{Closed, ConnectionEnd, Orders},
+    history::{ClosedBy, ClosedConnection},
+    lease::{Lease, LeaseSource},
+    supervisor::{Child, Exit, Pulse},
+};
+
+/// One connection loop and what is known of it from outside.
+pub(super) struct Loop {
+    pub(super) seat: u64,
+    pub(super) child: Child,
+    pub(super) pulse: Pulse,
+    pub(super) orders: Option<Orders>,
+    pub(super) source: LeaseSource,
+    pub(super) kept: Option<Lease>,
+    pub(super) side: Side,
+    pub(super) perennial: bool,
+    pub(super) since: Instant,
+    pub(super) connection: iroh::endpoint::WeakConnectionHandle,
+}
+
+impl Loop {
+    pub(super) fn leases_of_topics(&self) -> usize {
+        self.source.leases().saturating_sub(usize::from(self.kept.is_some()))
+    }
+
+    pub(super) fn path_and_rtt(&self) -> (Option<TransportAddr>, Option<Duration>) {
+        let Some(connection) = self.connection.upgrade() else { return (None, None) };
+        let paths = connection.paths();
+        let selected = paths.iter().find(|path| path.is_selected());
+        (selected.as_ref().map(|path| path.remote_addr().clone()), selected.as_ref().map(|path| path.rtt()))
+    }
+
+    /// Its line in the history.
+    pub(super) fn account(&self, number: u64, peer: EndpointId, exit: &Exit<Closed>, now: Instant) -> ClosedConnection {
+        let (cause, closed_by, code, detail) = match exit {
+            Exit::Finished(closed) => {
+                let (cause, closed_by) = closed.end.cause();
+                let detail = match &closed.end {
+                    ConnectionEnd::Lost(error) | ConnectionEnd::RemoteRetired(error) => error.clone(),
+                    _ => closed.close.reason(),
+                };
+                let code = (closed_by != ClosedBy::Lost).then(|| u64::from(closed.close.code.number()));
+                (cause, closed_by, code, detail)
+            }
+            Exit::Panicked(text) => ("panicked", ClosedBy::Us, None, text.clone()),
+            Exit::Killed => ("killed", ClosedBy::Us, None, String::new()),
+        };
+        let carried = match exit {
+            Exit::Finished(closed) => (closed.bytes_sent, closed.bytes_received),
+            Exit::Panicked(_) | Exit::Killed => (0, 0),
+        };
+        ClosedConnection {
+            number,
+            peer,
+            side: self.side,
+            code,
+            cause,
+            detail,
+            closed_by,
+            age: now.duration_since(self.since),
+            bytes_sent: carried.0,
+            bytes_received: carried.1,
+            at: now,
+        }
+    }
+
+    pub(super) fn census(&self, number: u64, now: Instant) -> ConnectionCensus {
+        let (path, rtt) = self.path_and_rtt();
+        ConnectionCensus {
+            number,
+            side: self.side,
+            perennial: self.perennial,
+            age: now.duration_since(self.since),
+            leases: self.leases_of_topics(),
+            queued_frames: self.source.queued_frames(),
+            path,
+            rtt,
+        }
+    }
+}
