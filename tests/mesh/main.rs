@@ -6,6 +6,8 @@ mod approval;
 mod capacity;
 mod crowd;
 mod door;
+mod door_known;
+mod door_lists;
 mod hostile;
 mod interop;
 mod load;

@@ -44,6 +44,15 @@ pub struct Footprint {
     held: BTreeMap<String, u64>,
 }
 
+impl Footprint {
+    /// What is held, but for these.
+    pub fn without(&self, names: &[&str]) -> Self {
+        let mut rest = self.clone();
+        rest.held.retain(|name, _| !names.contains(&name.as_str()));
+        rest
+    }
+}
+
 impl Ours {
     /// The limit of this name and its use.
     pub async fn limit(&self, name: &str) -> LimitUse {
@@ -118,9 +127,15 @@ impl Ours {
 
     /// Waits until the node holds exactly what it held then.
     pub async fn returns_to(&self, before: &Footprint) {
+        self.returns_but_for(&[], before).await;
+    }
+
+    /// As [`Ours::returns_to`]; what has these names may have changed.
+    pub async fn returns_but_for(&self, names: &[&str], before: &Footprint) {
+        let before = before.without(names);
         eventually(PATIENCE, &format!("{} holds what it held before", self.name()), async || {
-            let now = self.footprint().await;
-            must(now == *before, || difference(before, &now))
+            let now = self.footprint().await.without(names);
+            must(now == before, || difference(&before, &now))
         })
         .await;
     }
