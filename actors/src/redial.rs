@@ -58,6 +58,11 @@ impl Redials {
         let _room = table.recall(peer, standing == Standing::Known, Instant::now(), rng);
     }
 
+    /// Somebody wants to deal with `peer` again, whatever it did.
+    pub(crate) fn forgive(&self, peer: &EndpointId) {
+        self.lock().table.forgive(peer, Instant::now());
+    }
+
     pub(crate) fn failures(&self, peer: &EndpointId) -> u32 {
         self.lock().table.standstill(peer, Instant::now()).failures
     }
@@ -150,12 +155,12 @@ fn failure_of(end: &ConnectionEnd) -> Option<Failure> {
         ConnectionEnd::Ordered(Close { code: CloseCode::Denied | CloseCode::Revoked, .. }) => Some(Failure::Ours),
         ConnectionEnd::Ordered(close) | ConnectionEnd::RemoteClosed(close) => Some(Failure::Closed(*close)),
         // A slow link is no malice.
-        ConnectionEnd::Broken(Reason::FrameUnfinished)
-        | ConnectionEnd::Lost(_)
-        | ConnectionEnd::SlowPeer
-        | ConnectionEnd::HelloTimeout => Some(Failure::Lost),
+        ConnectionEnd::Broken(Reason::FrameUnfinished) | ConnectionEnd::Lost(_) | ConnectionEnd::SlowPeer => {
+            Some(Failure::Lost)
+        }
         ConnectionEnd::Broken(_) => Some(Failure::Violation),
-        ConnectionEnd::Injected => Some(Failure::Ours),
+        // A stranger that came and said nothing is not worth an entry: nobody here wanted it.
+        ConnectionEnd::Injected | ConnectionEnd::HelloTimeout => Some(Failure::Ours),
     }
 }
 

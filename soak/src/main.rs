@@ -1,12 +1,13 @@
 //! `perennial-soak`: storms over real node processes, and a verdict on what they leave behind.
 //!
 //! Reading order: `plan` (what will happen) → `cluster`, `process`, `control`, `view` (the nodes, over their public
-//! interfaces only) → `storm` (one run) → `samples`, `judge` (figures in, verdict out) → `report`. This file parses,
-//! dispatches and chooses the exit code.
+//! interfaces only) → `storm` (one run) → `samples`, `judge` (figures in, verdict out) → `report`. `flood` is a
+//! house of its own: strangers instead of storms. This file parses, dispatches and chooses the exit code.
 
 mod args;
 mod cluster;
 mod control;
+mod flood;
 mod judge;
 mod plan;
 mod process;
@@ -19,6 +20,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use perennial_soak::attack::{Order, child};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -45,6 +47,64 @@ fn main() -> ExitCode {
     match cli.verb {
         Verb::List { json } => list(json),
         Verb::Run(args) => run(&args),
+        Verb::Flood(args) => flood(&args),
+        Verb::Attack(args) => attack(&args),
+    }
+}
+
+fn flood(args: &args::Flood) -> ExitCode {
+    let beside = std::env::current_exe().unwrap_or_default();
+    let bin = match args::find_bin(args.bin.as_deref(), &beside) {
+        Ok(bin) => Some(bin),
+        Err(_) if args.subject == args::Subjects::Stock => None,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return NO_BINARY.into();
+        }
+    };
+    // Two threads: the prober must not wait for the sampler.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    end(runtime.context("cannot start the runtime").and_then(|runtime| {
+        runtime.block_on(async {
+            tokio::select! {
+                // First, so that a signal is not starved. Losing the race drops, and so kills, every process.
+                biased;
+                code = signalled() => code,
+                outcome = flood::run(args, bin) => outcome.map(exit_code),
+            }
+        })
+    }))
+}
+
+fn attack(args: &args::Assault) -> ExitCode {
+    // One thread: an attacker that takes both processors would measure the machine.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let args::Assault { kind, count, target, topic, pace } = *args;
+    let order = Order { kind, target, topic: *topic.as_bytes(), count, per_second: pace };
+    let ended = runtime.context("cannot start the runtime").and_then(|runtime| {
+        let ended = runtime.block_on(child::run(order));
+        // The reader of stdin is a blocked thread that the runtime would wait for.
+        runtime.shutdown_background();
+        ended
+    });
+    end(ended.map(|()| 0))
+}
+
+fn end(outcome: Result<u8>) -> ExitCode {
+    match outcome {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            HARNESS.into()
+        }
+    }
+}
+
+fn exit_code(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Pass => 0,
+        Outcome::Fail => 1,
+        Outcome::Unknown | Outcome::NotJudged => 2,
     }
 }
 
@@ -72,13 +132,7 @@ fn run(args: &Run) -> ExitCode {
     // One thread is enough: the work is done by the nodes.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.context("cannot start the runtime").and_then(|runtime| runtime.block_on(storm(args, bin)));
-    match outcome {
-        Ok(code) => code.into(),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            HARNESS.into()
-        }
-    }
+    end(outcome)
 }
 
 async fn storm(args: &Run, bin: PathBuf) -> Result<u8> {
@@ -119,11 +173,7 @@ async fn storm(args: &Run, bin: PathBuf) -> Result<u8> {
     if let Some(directory) = &args.report {
         report::write_verdict(directory, &report, &samples)?;
     }
-    Ok(match verdict.outcome {
-        Outcome::Pass => 0,
-        Outcome::Fail => 1,
-        Outcome::Unknown | Outcome::NotJudged => 2,
-    })
+    Ok(exit_code(verdict.outcome))
 }
 
 /// Waits for SIGINT or SIGTERM; the exit code that goes with it.

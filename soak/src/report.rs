@@ -108,7 +108,8 @@ fn observer(evidence: &Evidence) -> String {
     table.trim_fmt()
 }
 
-fn word(outcome: Outcome) -> &'static str {
+/// An outcome in words.
+pub(crate) fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Pass => "pass",
         Outcome::Fail => "fail",

@@ -311,6 +311,15 @@ impl RedialTable {
         true
     }
 
+    /// Somebody wants to deal with `peer` again, whatever it did.
+    pub(crate) fn forgive(&mut self, peer: &EndpointId, now: Instant) {
+        self.ghosts.remove(peer);
+        if let Some(entry) = self.entries.get_mut(peer) {
+            (entry.failures, entry.severe, entry.unanswered) = (0, 0, 0);
+            entry.not_before = now;
+        }
+    }
+
     /// Forgets what says nothing any more.
     pub(crate) fn sweep(&mut self, now: Instant) {
         self.entries.retain(|_, entry| entry.says_something(now));

@@ -94,6 +94,7 @@ impl Mesh {
     pub fn allow(&self, remote: EndpointId) -> Result<(), access::ListFull> {
         self.inner.parts.lists.allow(remote)?;
         self.inner.parts.door.reclassify(&remote, Standing::Known);
+        self.inner.parts.redials.forgive(&remote);
         Ok(())
     }
 
@@ -119,6 +120,7 @@ impl Mesh {
     pub fn forget(&self, remote: &EndpointId) -> bool {
         let was_listed = self.inner.parts.lists.forget(remote);
         self.inner.parts.door.reclassify(remote, Standing::Unknown);
+        self.inner.parts.redials.forgive(remote);
         was_listed
     }
 

@@ -1,0 +1,225 @@
+//! The standing opponent: stock iroh-gossip with nothing of ours, behind the node's own lines and control socket, so
+//! that whatever drives `perennial up --json --pipe` drives this. With `--bare`, an iroh endpoint that accepts and closes:
+//! the floor below any gossip.
+//!
+//! stdin carries one message per line, stdout `ready` and `message` lines; the control socket answers every request with
+//! its `status`. The end of stdin ends the process.
+#![expect(
+    unsafe_code,
+    reason = "GlobalAlloc is an unsafe trait; every call is handed to the system's allocator as it came"
+)]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use iroh::{
+    Endpoint,
+    address_lookup::memory::MemoryLookup,
+    endpoint::{PortmapperConfig, presets},
+    protocol::Router,
+};
+use iroh_gossip::{
+    api::{Event, GossipReceiver, GossipSender},
+    net::{GOSSIP_ALPN, Gossip},
+    proto::TopicId,
+};
+use n0_future::StreamExt;
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+};
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+static HEAP_BYTES: AtomicI64 = AtomicI64::new(0);
+
+struct Counting;
+
+// SAFETY: every method passes its arguments unchanged to `System` and returns what it returned.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HEAP_BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: the caller's promises are handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        HEAP_BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: the caller's promises are handed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        HEAP_BYTES.fetch_sub(layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: the caller's promises are handed on.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        HEAP_BYTES.fetch_add(new_size as i64 - layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: the caller's promises are handed on.
+        unsafe { System.realloc(block, layout, new_size) }
+    }
+}
+
+/// A stock iroh-gossip node on 127.0.0.1.
+#[derive(Debug, Parser)]
+struct Cli {
+    /// The control socket to create
+    #[arg(long)]
+    control: PathBuf,
+    /// A topic to join; lines of stdin go to the first. May be repeated
+    #[arg(long, value_name = "64-HEX", required = true)]
+    topic: Vec<TopicId>,
+    /// Only accept and close; no gossip
+    #[arg(long)]
+    bare: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let endpoint = Endpoint::builder(presets::Minimal)
+        .portmapper_config(PortmapperConfig::Disabled)
+        .address_lookup(MemoryLookup::new())
+        .alpns(vec![GOSSIP_ALPN.to_vec()])
+        .clear_ip_transports()
+        .bind_addr("127.0.0.1:0")?
+        .bind()
+        .await
+        .context("cannot bind an endpoint on 127.0.0.1")?;
+    let listener = UnixListener::bind(&cli.control);
+    let listener = listener.with_context(|| format!("cannot listen on {}", cli.control.display()))?;
+    let figures =
+        Arc::new(Figures { endpoint: endpoint.clone(), neighbors: AtomicU64::new(0), peak: AtomicU64::new(0) });
+    tokio::spawn(serve(listener, figures.clone()));
+    if cli.bare {
+        tokio::spawn(accept_and_close(endpoint.clone()));
+        say_ready(&endpoint);
+        run_dry(BufReader::new(tokio::io::stdin())).await?;
+    } else {
+        let gossip = Gossip::builder().spawn(endpoint.clone());
+        let _router = Router::builder(endpoint.clone()).accept(GOSSIP_ALPN, gossip.clone()).spawn();
+        let mut senders = Vec::new();
+        for topic in cli.topic {
+            let (sender, receiver) = gossip.subscribe(topic, Vec::new()).await?.split();
+            tokio::spawn(print(receiver, figures.clone()));
+            senders.push(sender);
+        }
+        say_ready(&endpoint);
+        publish(&senders[0], BufReader::new(tokio::io::stdin())).await?;
+    }
+    // An endpoint may take its time to close, and nobody is left to talk to.
+    std::process::exit(0)
+}
+
+fn say_ready(endpoint: &Endpoint) {
+    let addrs: Vec<String> = endpoint.bound_sockets().iter().map(ToString::to_string).collect();
+    say(&json!({"v": 1, "event": "ready", "id": endpoint.id().to_string(), "addrs": addrs}));
+}
+
+fn say(line: &serde_json::Value) {
+    // A harness that is gone is noticed at the end of stdin.
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{line}\n").as_bytes());
+}
+
+/// Each line of the input is one message.
+async fn publish(sender: &GossipSender, input: BufReader<tokio::io::Stdin>) -> Result<()> {
+    let mut lines = input.lines();
+    while let Some(line) = lines.next_line().await? {
+        sender.broadcast(line.into()).await?;
+    }
+    Ok(())
+}
+
+async fn run_dry(input: BufReader<tokio::io::Stdin>) -> Result<()> {
+    let mut lines = input.lines();
+    while lines.next_line().await?.is_some() {}
+    Ok(())
+}
+
+async fn print(mut events: GossipReceiver, figures: Arc<Figures>) {
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Received(message)) => {
+                let text = String::from_utf8_lossy(&message.content);
+                let from = message.delivered_from.to_string();
+                say(&json!({"v": 1, "event": "message", "from": from, "text": text}));
+            }
+            Ok(Event::NeighborUp(peer)) => {
+                figures.neighbors.fetch_add(1, Ordering::Relaxed);
+                say(&json!({"v": 1, "event": "neighbor_up", "peer": peer.to_string()}));
+            }
+            Ok(Event::NeighborDown(peer)) => {
+                figures.neighbors.fetch_sub(1, Ordering::Relaxed);
+                say(&json!({"v": 1, "event": "neighbor_down", "peer": peer.to_string(), "reason": "unknown"}));
+            }
+            Ok(Event::Lagged) => say(&json!({"v": 1, "event": "lagged", "n": 1})),
+            Err(_) => return,
+        }
+    }
+}
+
+/// The floor: the least an iroh node can do with a stranger.
+async fn accept_and_close(endpoint: Endpoint) {
+    while let Some(incoming) = endpoint.accept().await {
+        tokio::spawn(async move {
+            let Ok(accepting) = incoming.accept() else { return };
+            if let Ok(connection) = accepting.await {
+                // Until the stranger goes; then nothing of it should be left.
+                connection.closed().await;
+            }
+        });
+    }
+}
+
+/// Where the figures of a `status` come from.
+#[derive(Debug)]
+struct Figures {
+    endpoint: Endpoint,
+    neighbors: AtomicU64,
+    /// The most connections seen at any look.
+    peak: AtomicU64,
+}
+
+impl Figures {
+    fn status(&self) -> serde_json::Value {
+        let metrics = self.endpoint.metrics();
+        // Closed is read first: a connection that ends in between counts as open, never as less than none.
+        let closed = metrics.socket.num_conns_closed.get();
+        let connections = metrics.socket.num_conns_opened.get().saturating_sub(closed);
+        let peak = self.peak.fetch_max(connections, Ordering::Relaxed).max(connections);
+        json!({"v": 1, "ok": {
+            "connections": connections,
+            "connections_high_water": peak,
+            "neighbors": self.neighbors.load(Ordering::Relaxed),
+            "alive_tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+            "heap_bytes": HEAP_BYTES.load(Ordering::Relaxed),
+        }})
+    }
+}
+
+async fn serve(listener: UnixListener, figures: Arc<Figures>) {
+    // One harness asks; it is served before the next.
+    while let Ok((stream, _)) = listener.accept().await {
+        let _ = answer(stream, &figures).await;
+    }
+}
+
+async fn answer(stream: UnixStream, figures: &Figures) -> Result<()> {
+    let (requests, mut answers) = stream.into_split();
+    let mut requests = BufReader::new(requests).lines();
+    while requests.next_line().await?.is_some() {
+        answers.write_all(format!("{}\n", figures.status()).as_bytes()).await?;
+    }
+    Ok(())
+}
