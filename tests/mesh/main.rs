@@ -14,6 +14,7 @@ mod load;
 mod redial;
 mod respawn;
 mod rotation;
+mod strangers;
 mod supervision;
 mod wire_vectors;
 mod world_guard;

@@ -151,6 +151,29 @@ impl Guest {
     }
 }
 
+/// That many fresh identities, some at a time, each of which finishes a handshake, or is refused, and goes. Returns how
+/// many finished it.
+pub async fn come_and_go(count: usize, at_a_time: usize, addr: &EndpointAddr) -> usize {
+    let mut visits = tokio::task::JoinSet::new();
+    let mut finished = 0;
+    for number in 0..count {
+        if number >= at_a_time {
+            finished += visits.join_next().await.map_or(0, |visit| visit.expect("a visit does not panic"));
+        }
+        let addr = addr.clone();
+        visits.spawn(async move {
+            let raw = Raw::spawn(RawOptions::default()).await.expect("a stranger has an endpoint");
+            let connection = raw.try_dial(addr).await;
+            if let Ok(connection) = &connection {
+                connection.close();
+            }
+            raw.shutdown().await;
+            usize::from(connection.is_ok())
+        });
+    }
+    finished + visits.join_all().await.into_iter().sum::<usize>()
+}
+
 /// Waits until exactly `count` of the guests have finished their handshake and are connected.
 pub async fn connected(guests: &[Guest], count: usize) {
     eventually(PATIENCE, &format!("{count} of {} guests are connected", guests.len()), async || {
