@@ -112,6 +112,8 @@ impl Acceptor {
             room: Waiting::new(patience),
             lobby: Waiting::new(patience),
         };
+        // Whoever waited at a loop that crashed was dropped with it.
+        self.note_lines(&hall);
         let slot_free = self.slot_free.clone();
         let mut turn = interval(self.context.limits.tick);
         loop {
