@@ -4,18 +4,20 @@
 use std::time::Duration;
 
 use iroh::EndpointAddr;
-use perennial::{Limits, Listen, Mesh, Reason};
+use perennial::{
+    Kind, Limits, Listen, Mesh, Reason,
+    testing::{Fault, How},
+};
 use perennial_tests::{
-    Guest, Ours, PATIENCE, World,
+    Guest, Ours, PATIENCE, Topic, World,
     door::patient_limits,
-    eventually,
+    eventually, frames,
     guest::connected,
     ours::{fast_limits, summary},
     raw::{RawOptions, write},
     topic_id,
     wait::must,
 };
-use perennial_tests::{frames, topic::Topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_second_at_a_listener_for_one_waits_until_the_first_leaves() {
@@ -155,6 +157,46 @@ async fn a_slot_comes_free_when_the_node_itself_closes() {
     ours.counts(Reason::ClosedUnclaimed, 1).await;
     assert_eq!(second.told().await, (0, "retired".into()));
     Guest::leave_all([first, second, third]).await;
+    world.finish().await;
+}
+
+/// A kill and a panic run no farewell; the slot comes back all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_comes_free_when_the_loop_of_its_connection_dies() {
+    for how in [How::Kill, How::Panic] {
+        let (world, ours) = listener_for(1).await;
+        let guests = Guest::knock_many(2, &ours.addr()).await;
+        ours.serves(&guests, 1).await;
+        ours.uses("lobby", 1).await;
+        assert!(ours.mesh().inject(Fault { kind: Kind::Connection, how }), "there is a connection");
+        ours.uses("lobby", 0).await;
+        ours.serves(&guests, 1).await;
+        assert_eq!(ours.listener(0).await.high_water, 1, "never two at once");
+        Guest::leave_all(guests).await;
+        world.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_accept_loop_that_dies_loses_those_who_wait_and_nobody_else() {
+    let (world, ours) = listener_for(1).await;
+    let member = Guest::knock(&ours.addr()).await;
+    ours.serves(std::slice::from_ref(&member), 1).await;
+    let before = ours.footprint().await;
+    let waiting = Guest::knock_many(6, &ours.addr()).await;
+    ours.uses("lobby", 4).await;
+    ours.uses("waiting_room", 2).await;
+    assert!(ours.mesh().inject(Fault { kind: Kind::Acceptor, how: How::Panic }), "there is an accept loop");
+    ours.returns_to(&before).await;
+    connected(&waiting, 0).await;
+    assert!(member.is_connected(), "whoever is in stays in");
+    let lobby = ours.limit("lobby").await;
+    assert_eq!((lobby.in_use, lobby.high_water), (0, Some(4)), "what was is not forgotten");
+    let next = Guest::knock(&ours.addr()).await;
+    next.connected().await;
+    member.leave().await;
+    ours.serves(std::slice::from_ref(&next), 1).await;
+    Guest::leave_all(waiting.into_iter().chain([next])).await;
     world.finish().await;
 }
 

@@ -14,7 +14,7 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_known_node_of_ours_takes_the_place_of_one_stranger() {
     let topic_id = topic_id("ours takes a place");
-    let mut world = World::new().await;
+    let mut world = World::alone().await;
     let full = world.ours_with(None, slots(12)).await;
     let at_full = full.join(topic_id, &[]).await;
     let guests = fill(&full, 12).await;
@@ -37,7 +37,7 @@ async fn a_known_node_of_ours_takes_the_place_of_one_stranger() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_known_stock_node_takes_the_place_of_a_stock_stranger_who_can_come_again() {
     let topic_id = topic_id("stock takes a place");
-    let mut world = World::new().await;
+    let mut world = World::alone().await;
     let full = world.ours_with(None, slots(6)).await;
     let at_full = full.join(topic_id, &[]).await;
     let guests = fill(&full, 5).await;
@@ -69,7 +69,7 @@ async fn a_known_stock_node_takes_the_place_of_a_stock_stranger_who_can_come_aga
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_who_does_not_read_makes_room_as_fast() {
     let topic_id = topic_id("a deaf victim");
-    let mut world = World::new().await;
+    let mut world = World::alone().await;
     let full = world.ours_with(None, slots(1)).await;
     let at_full = full.join(topic_id, &[]).await;
     let deaf = world.raw(RawOptions { receive_window: Some(1000), ..RawOptions::default() }).await;
@@ -107,7 +107,7 @@ async fn a_stranger_who_does_not_read_makes_room_as_fast() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_known_node_at_its_address_gets_in_past_a_crowd_that_waits() {
     let topic_id = topic_id("past a crowd");
-    let mut world = World::new().await;
+    let mut world = World::alone().await;
     let full = world.ours_with(None, slots(2)).await;
     let guests = fill(&full, 2).await;
     let crowd = Guest::knock_many(12, &full.addr()).await;

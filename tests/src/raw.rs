@@ -115,7 +115,7 @@ impl Raw {
     /// Begins a handshake through a one-way street: what this peer sends arrives, no answer comes back. The remote has
     /// a half-open handshake until it gives up or the returned value is dropped.
     pub async fn half_open(&self, addr: EndpointAddr) -> HalfOpen {
-        self.dial_through(addr, |street, remote| carry_one_way(street, remote)).await
+        self.dial_through(addr, carry_one_way).await
     }
 
     /// Begins a handshake that goes silent: every answer comes back, but only the first `passed` datagrams of this peer
