@@ -11,13 +11,17 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use iroh::{
     Endpoint,
     endpoint::{Incoming, IncomingAddr, LocalTransportAddr},
 };
-use n0_future::time::{Instant, interval};
+use n0_future::{
+    future,
+    time::{Instant, interval},
+};
 use rand::rngs::StdRng;
 use tokio::{
     sync::Notify,
@@ -49,6 +53,10 @@ pub(crate) type Deliver = Arc<dyn Fn(Established) + Send + Sync>;
 
 /// Asks for a slot to be made free for a known remote, at this listener if one is named. Must not wait.
 pub(crate) type MakeRoom = Arc<dyn Fn(Option<ListenerId>) + Send + Sync>;
+
+/// Attempts decided in one turn: enough to keep up with a flood, few enough that ended handshakes and free slots get
+/// theirs.
+const ARRIVALS_PER_TURN: usize = 64;
 
 pub(crate) struct Acceptor {
     pub(crate) endpoint: Endpoint,
@@ -134,9 +142,22 @@ impl Acceptor {
                 }
                 _ = slot_free.notified() => self.serve(&mut hall),
                 incoming = self.endpoint.accept() => match incoming {
-                    Some(incoming) => self.on_incoming(incoming, &mut hall),
+                    Some(incoming) => self.on_arrivals(incoming, &mut hall).await,
                     None => return AcceptorEnd::EndpointClosed,
                 },
+            }
+        }
+    }
+
+    /// Takes a handful of what has arrived: in a flood the queue before us must not grow while we look at one. Waits for
+    /// nothing: each arrival is there or is not.
+    async fn on_arrivals(&mut self, first: Incoming, hall: &mut Hall) {
+        self.on_incoming(first, hall);
+        for _ in 1..ARRIVALS_PER_TURN {
+            match future::poll_once(self.endpoint.accept()).await {
+                Some(Some(incoming)) => self.on_incoming(incoming, hall),
+                // The loop's own arm sees that the endpoint is closed.
+                Some(None) | None => break,
             }
         }
     }
@@ -144,9 +165,7 @@ impl Acceptor {
     fn on_incoming(&mut self, incoming: Incoming, hall: &mut Hall) {
         let attempt = self.attempt(&incoming);
         match self.door.on_attempt(&attempt, Instant::now(), &mut self.rng) {
-            Decision::Shake(permit) => {
-                self.shake_hands(incoming, permit, attempt.listener, attempt.addr, hall);
-            }
+            Decision::Shake(permit) => self.shake_hands(incoming, permit, attempt.listener, attempt.addr, hall),
             Decision::Wait(knock, shortage) => self.let_wait(incoming, knock, attempt.addr, shortage, hall),
             Decision::Retry => {
                 self.context.counters.count(Reason::AskedToRetry);
@@ -342,6 +361,12 @@ impl Acceptor {
         hall.attempts.note();
     }
 
+    /// A source that has not proved its address is most likely a forgery when it does not answer, and gets half the time.
+    fn patience_with(&self, incoming: &Incoming) -> Duration {
+        let handshake_timeout = self.context.limits.handshake_timeout;
+        if incoming.remote_addr_validated() { handshake_timeout } else { handshake_timeout / 2 }
+    }
+
     fn shake_hands(
         &self,
         incoming: Incoming,
@@ -354,12 +379,12 @@ impl Acceptor {
         let registration = self.context.nursery.faults.open(Kind::Handshake);
         let number = registration.number();
         let context = self.context.clone();
+        let handshake_timeout = self.patience_with(&incoming);
         let abort = hall.attempts.set.spawn(async move {
             let (_entry, _registration) = (entry, registration);
             let attempt = async move {
                 incoming.accept().map_err(|error| error.to_string())?.await.map_err(|error| error.to_string())
             };
-            let handshake_timeout = context.limits.handshake_timeout;
             let outcome = tokio::select! {
                 biased;
                 strike = context.nursery.faults.strike(Kind::Handshake) => {

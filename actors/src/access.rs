@@ -175,6 +175,12 @@ impl Lists {
         self.embedder.clone()
     }
 
+    /// The known list, in no order.
+    pub(crate) fn known(&self) -> Vec<EndpointId> {
+        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        lists.known.iter().copied().collect()
+    }
+
     /// Ids on the known and on the denied list.
     pub(crate) fn len(&self) -> (usize, usize) {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);

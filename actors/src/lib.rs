@@ -59,7 +59,7 @@ pub use iroh_gossip::proto::TopicId;
 pub use ledger::{Kind, Ledger, LedgerReport};
 pub use limits::Limits;
 pub use listeners::Listen;
-pub use mesh::{DrainReport, Ended, LimitsReport, Mesh, MeshBuilder};
+pub use mesh::{DrainReport, Ended, LimitsReport, Mesh, MeshBuilder, MeshMemory, TopicMemory};
 pub use vitals::Vitals;
 
 /// The README's example, compiled and run as a doc test.

@@ -20,12 +20,14 @@ use crate::{
 
 mod builder;
 mod door;
+mod memory;
 mod root;
 mod transport;
 
 pub use builder::MeshBuilder;
 pub(crate) use builder::Parts;
 pub use door::LimitsReport;
+pub use memory::{MeshMemory, TopicMemory};
 
 use root::{Branches, MeshMsg, Root, RootArguments};
 
@@ -113,20 +115,31 @@ impl Mesh {
         for addr in bootstrap {
             let addr: EndpointAddr = addr.into();
             ids.push(addr.id);
-            self.inner.parts.lists.meet(addr.id);
-            addr.ip_addrs().for_each(|addr| self.inner.parts.door.hint(*addr));
-            if !addr.is_empty() {
-                // Beyond the bound of pinned peers it can still be learned from gossip.
-                let _pinned = self.inner.parts.addresses.pin(&addr);
-            }
+            self.know(&addr);
         }
+        self.join_through(topic, ids).await
+    }
+
+    async fn join_through(&self, topic: TopicId, bootstrap: Vec<EndpointId>) -> Result<TopicHandle, JoinError> {
         let (reply, joined) = oneshot::channel();
-        let request = JoinRequest { topic, bootstrap: ids, reply };
+        let request = JoinRequest { topic, bootstrap, reply };
         self.inner.branches.tell_topics(TopicsMsg::Join(request)).map_err(|MeshGone| JoinError::ShuttingDown)?;
         let joined = joined.await.map_err(|_| JoinError::ShuttingDown)??;
         // A topic that crashes at this moment takes the command with its next loop.
         let _given_up = joined.commands.send(Command::Join(joined.bootstrap)).await;
         Ok(joined.handle)
+    }
+
+    /// Knows the remote of `addr` from here on, unless it is denied, and remembers its addresses. Dials nobody. Beyond
+    /// [`access::LIST_MAX`] ids, and beyond the pinned addresses there is room for, it is treated like anyone else.
+    pub fn know(&self, addr: &EndpointAddr) {
+        let parts = &self.inner.parts;
+        parts.lists.meet(addr.id);
+        addr.ip_addrs().for_each(|addr| parts.door.hint(*addr));
+        if !addr.is_empty() {
+            // What is not pinned can still be learned from gossip.
+            let _pinned = parts.addresses.pin(addr);
+        }
     }
 
     /// Everything this node is doing at this moment.

@@ -24,7 +24,7 @@ use crate::{
     handshake::HandshakeError,
     lease::outbox,
     ledger::{Entry, Kind},
-    redial::Redial,
+    redial::{Redial, WishWatch},
     routes::Gone,
     supervisor::{Child, Exit, Heartbeat, Pulse},
 };
@@ -38,8 +38,8 @@ use state::{Effect, State};
 /// What the supervisor of a remote is told.
 #[derive(Debug)]
 pub(crate) enum PeerMsg {
-    /// A topic wants to reach the remote.
-    Want,
+    /// A topic wants to reach the remote, as long as its wish is held.
+    Want(WishWatch),
     /// An incoming handshake with the remote has finished.
     Accepted(Box<Established>),
     /// The outgoing attempt has ended.
@@ -91,6 +91,8 @@ pub(crate) struct PeerState {
     on_idle: OnIdle,
     shared: PeerShared,
     redial: Redial,
+    /// Of topics that wait for an attempt; at most one of each is held.
+    wishes: Vec<WishWatch>,
     state: State,
     loops: BTreeMap<u64, Loop>,
     dial: Option<Child>,
@@ -114,6 +116,7 @@ impl Actor for Peer {
         Ok(PeerState {
             _entry: context.nursery.ledger.enter(Kind::Peer),
             redial: Redial::new(peer, context),
+            wishes: Vec::new(),
             state: State::new(context.me, peer, &context.limits),
             peer,
             on_idle,
@@ -132,7 +135,7 @@ impl Actor for Peer {
         state: &mut PeerState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            PeerMsg::Want => state.on_want(&myself),
+            PeerMsg::Want(wish) => state.on_want(&myself, wish),
             PeerMsg::Accepted(established) => {
                 state.handled += 1;
                 state.on_established(&myself, *established);
@@ -160,8 +163,12 @@ impl Actor for Peer {
 }
 
 impl PeerState {
-    fn on_want(&mut self, myself: &ActorRef<PeerMsg>) {
+    fn on_want(&mut self, myself: &ActorRef<PeerMsg>, wish: WishWatch) {
         self.handled += 1;
+        self.wishes.retain(WishWatch::is_held);
+        if !self.wishes.iter().any(|known| known.is_same(&wish)) {
+            self.wishes.push(wish);
+        }
         let leasable = self.shared.connections.routes.lease(&self.peer).is_some();
         if self.draining && !leasable {
             return self.on_not_dialed(myself, Gone::NotDialed);
@@ -375,6 +382,9 @@ impl PeerState {
 
     fn dial(&mut self, myself: &ActorRef<PeerMsg>) {
         let context = &self.shared.connections;
+        if !self.wishes.iter().any(WishWatch::is_held) {
+            return self.state.on_unwanted();
+        }
         match self.redial.may_dial() {
             Dial::Now => {}
             // Not longer than an attempt may take: the topics count on an answer by then.

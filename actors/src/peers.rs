@@ -21,6 +21,7 @@ use crate::{
     limits::LimitsError,
     peer::{OnIdle, Peer, PeerArguments, PeerMsg, PeerShared},
     pressure::Pressure,
+    redial::WishWatch,
     routes::{Gone, Signal},
 };
 
@@ -31,8 +32,8 @@ use evictor::{Cause, Evictor};
 /// What the supervisor of all remotes is told.
 #[derive(Debug)]
 pub(crate) enum PeersMsg {
-    /// A topic wants to reach this remote.
-    Want(EndpointId),
+    /// A topic wants to reach this remote, as long as its wish is held.
+    Want(EndpointId, WishWatch),
     /// An incoming handshake has finished.
     Accepted(Box<Established>),
     /// A remote's supervisor has nothing left to supervise, having handled this many messages.
@@ -98,7 +99,7 @@ impl Actor for Peers {
         state: &mut PeersState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            PeersMsg::Want(peer) => state.pass(&myself, peer, PeerMsg::Want).await,
+            PeersMsg::Want(peer, wish) => state.pass(&myself, peer, PeerMsg::Want(wish)).await,
             PeersMsg::Accepted(established) => {
                 let peer = established.peer();
                 state.pass(&myself, peer, PeerMsg::Accepted(established)).await;

@@ -1,11 +1,11 @@
 //! The redials of one mesh as its loops share them: lock, clock and dice around `backoff/redials.rs`. Decides nothing.
 //!
 //! [`Redials`] is the whole table, [`Redial`] one remote's line in it, held by the remote's supervisor (`peer.rs`), which
-//! asks before it dials and tells how it went. What an end of a connection or of an attempt says of the remote is read
+//! asks before it dials and tells how it went; a topic's [`Wish`] tells it whether anybody still waits. What an end of a connection or of an attempt says of the remote is read
 //! here.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -79,6 +79,30 @@ impl Redials {
     /// A panic between two lines of the table leaves at worst one pause too long: not worth a poisoned node.
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A topic's wish to reach a remote, held as long as it has something to say to it.
+#[derive(Debug, Default)]
+pub(crate) struct Wish(Arc<()>);
+
+/// Whether a wish is still held.
+#[derive(Debug, Clone)]
+pub(crate) struct WishWatch(Weak<()>);
+
+impl Wish {
+    pub(crate) fn watch(&self) -> WishWatch {
+        WishWatch(Arc::downgrade(&self.0))
+    }
+}
+
+impl WishWatch {
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    pub(crate) fn is_same(&self, other: &WishWatch) -> bool {
+        Weak::ptr_eq(&self.0, &other.0)
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
     handle::{Command, Event, Receipt},
     lease::{Lease, Outgoing, SendRefused, Urgency},
     ledger::Kind,
+    redial::WishWatch,
     routes::{Delivered, Delivery, Gone, Signal, Signals},
     supervisor::Heartbeat,
     wire::{self, Class, ProtoMessage, addr::AddrInfo},
@@ -74,8 +75,8 @@ pub(crate) struct TopicContext {
     pub(crate) common: Context,
     /// Our own addresses, as the endpoint knows them.
     pub(crate) my_addresses: Arc<dyn Fn() -> AddrInfo + Send + Sync>,
-    /// Asks for a connection to a remote. Must not wait.
-    pub(crate) want: Arc<dyn Fn(EndpointId) + Send + Sync>,
+    /// Asks for a connection to a remote, for as long as the wish is held. Must not wait.
+    pub(crate) want: Arc<dyn Fn(EndpointId, WishWatch) + Send + Sync>,
 }
 
 /// How a topic ended.
@@ -396,13 +397,13 @@ impl Topic {
     }
 
     fn wait_for(&mut self, peer: EndpointId, frames: VecDeque<Bytes>) {
-        if !self.pending.push(peer, frames, Instant::now()) {
+        let Some(wish) = self.pending.push(peer, frames, Instant::now()) else {
             self.context.common.counters.count(Reason::DialRefused);
             // Heard like any other attempt that was not made.
             return self.inboxes.signals.post(peer, Signal::Gone(Gone::NotDialed));
-        }
+        };
         self.state.on_waiting(peer);
-        (self.context.want)(peer);
+        (self.context.want)(peer, wish);
     }
 
     /// An answer that never came must not keep contacts for ever.

@@ -1,10 +1,17 @@
 //! The command line: every verb, flag and help text. What they do is in the file named after the verb. `[pure]`
+//!
+//! The options of the verbs about who gets in are in `cli/door.rs`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use perennial::Listen;
 
-use crate::names::{self, PeerName, RelayName, TopicName};
+use crate::names::{self, PeerName, RelayName, TopicName, limits::LimitSetting};
+
+mod door;
+
+pub(crate) use door::{AccessName, ConnectionsArgs, LimitsArgs, LimitsVerb, SetLimitsArgs, StandingArgs};
 
 /// The control socket's environment variable, for the node and for those who ask it.
 pub(crate) const CONTROL_VARIABLE: &str = "PERENNIAL_CONTROL";
@@ -46,6 +53,16 @@ pub(crate) enum Verb {
     Status(AskArgs),
     /// Show every remote the running node has to do with, and its connections.
     Peers(AskArgs),
+    /// Show the connections of the running node, or with --closed those that ended and why.
+    Connections(ConnectionsArgs),
+    /// Show every limit of the running node, its use, and what was refused; or change limits.
+    Limits(LimitsArgs),
+    /// Know a node from here on: it has connection slots of its own, and displaces an unknown one when there are none.
+    Allow(StandingArgs),
+    /// Deal with a node no longer: its connections are closed at once, it is neither accepted nor dialed.
+    Deny(StandingArgs),
+    /// Take a node off both lists: it is nobody in particular again.
+    Forget(StandingArgs),
     /// Hold every task ever started against what should be alive; exit 1 while the two differ.
     Ledger(LedgerArgs),
     /// Join a topic on the running node.
@@ -88,9 +105,10 @@ be aborted). The second one ends the node at once with 130 or 143.";
 #[derive(Debug, Args)]
 #[command(after_help = UP_EXAMPLES)]
 pub(crate) struct UpArgs {
-    /// UDP address to listen on: IP:PORT, or an IP for a free port. May be repeated [default: 127.0.0.1]
-    #[arg(long, value_name = "ADDR", value_parser = names::listen_addr)]
-    pub(crate) listen: Vec<SocketAddr>,
+    /// UDP address to listen on: IP:PORT, or an IP for a free port; with max-connections=N, the connections it may hold.
+    /// May be repeated [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDR[,max-connections=N]", value_parser = names::limits::listen)]
+    pub(crate) listen: Vec<Listen>,
     /// A node to meet: a ticket, or ID@IP:PORT[,IP:PORT]. May be repeated.
     #[arg(long, value_name = "TICKET|ID@IP:PORT", requires = "topic")]
     pub(crate) join: Vec<PeerName>,
@@ -101,6 +119,10 @@ pub(crate) struct UpArgs {
     /// IROH_SECRET, the identity is forgotten at the end.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
+    /// A directory, used by you only, to remember known nodes and the last neighbors of each topic in, so that a restart
+    /// needs no --join. Created where it is missing. Without it they are forgotten at the end.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
     /// Publish each line of stdin to the first topic, and print received messages to stdout.
     #[arg(long, requires = "topic")]
     pub(crate) pipe: bool,
@@ -116,9 +138,30 @@ pub(crate) struct UpArgs {
     /// Ask the router for a port (UPnP, PCP, NAT-PMP).
     #[arg(long)]
     pub(crate) port_mapping: bool,
-    /// QUIC connections at one time, in both directions, half-open ones included [default: 128]
+    /// A node that is known: it has connection slots of its own, and displaces an unknown one when there are none.
+    /// Nodes named by --join are known as well. May be repeated.
+    #[arg(long, value_name = "ID|TICKET|ID@IP:PORT")]
+    pub(crate) known: Vec<PeerName>,
+    /// A node not to deal with: neither accepted nor dialed. May be repeated.
+    #[arg(long, value_name = "ID")]
+    pub(crate) deny: Vec<PeerName>,
+    /// Who may connect at all.
+    #[arg(long, value_enum, value_name = "open|known", default_value = "open")]
+    pub(crate) access: AccessName,
+    /// QUIC connections at one time, in both directions, half-open ones included. What is bounded by it follows: three
+    /// quarters may be incoming, an eighth is kept for known nodes [default: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: Option<u32>,
+    /// One limit by name; `perennial limits set --help` lists them. May be repeated.
+    #[arg(long, value_name = "NAME=N")]
+    pub(crate) limit: Vec<LimitSetting>,
+    /// Resident memory not to exceed, such as 512MiB: from 80 % on no unknown node is admitted, from 95 % on one a second
+    /// is closed [default: not watched]
+    #[arg(long, value_name = "SIZE", value_parser = names::limits::size)]
+    pub(crate) memory_budget: Option<u64>,
+    /// Count nodes of this machine in the limits per address. By default they are exempt.
+    #[arg(long)]
+    pub(crate) count_loopback: bool,
     /// Give up a connection that has been silent for this long, such as 5s. A killed neighbor is noticed this late
     /// [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = names::duration)]

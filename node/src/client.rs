@@ -1,6 +1,7 @@
 //! The verbs that ask a running node over its control socket, and those that need none: `id`, `key`, `ticket`.
 //!
-//! Plain blocking I/O with deadlines; no runtime is started for a question.
+//! Plain blocking I/O with deadlines; no runtime is started for a question. The verbs about who gets in are in
+//! `client/door.rs`.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -25,6 +26,8 @@ use crate::{
     output::say,
     tables,
 };
+
+pub(crate) mod door;
 
 /// A node answers within five seconds or says that it cannot; the rest is for a machine under load.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

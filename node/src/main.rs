@@ -16,6 +16,7 @@ mod node;
 mod output;
 mod pipe;
 mod signals;
+mod state_dir;
 mod tables;
 mod tasks;
 mod telemetry;
@@ -47,6 +48,11 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
         Verb::Up(args) => block_on(up::run(args)),
         Verb::Status(args) => client::status(&args),
         Verb::Peers(args) => client::peers(&args),
+        Verb::Connections(args) => client::door::connections(&args),
+        Verb::Limits(args) => client::door::limits(&args),
+        Verb::Allow(args) => client::door::allow(&args),
+        Verb::Deny(args) => client::door::deny(&args),
+        Verb::Forget(args) => client::door::forget(&args),
         Verb::Ledger(args) => client::ledger(&args),
         Verb::Join(args) => client::join(&args),
         Verb::Leave(args) => client::leave(&args),

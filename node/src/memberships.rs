@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use iroh::EndpointAddr;
-use perennial::{Events, JoinError, Kind, Mesh, Publisher, TopicId};
+use perennial::{Event, Events, JoinError, Kind, Mesh, Publisher, TopicId};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,7 @@ use crate::{
     lines::Line,
     names::TopicName,
     output::Output,
+    state_dir::StateDir,
     tasks::{TaskEnd, Tasks},
 };
 
@@ -22,6 +23,7 @@ pub(crate) struct Memberships {
     mesh: Mesh,
     tasks: Tasks,
     output: Output,
+    state: Option<StateDir>,
     table: Arc<Mutex<Table>>,
     pipe: watch::Sender<Option<PipeTarget>>,
     /// The topic the pipe publishes to, joined at this moment or not.
@@ -61,9 +63,15 @@ pub(crate) enum Joined {
 }
 
 impl Memberships {
-    pub(crate) fn new(mesh: Mesh, tasks: Tasks, output: Output, pipe_topic: Option<TopicId>) -> Self {
+    pub(crate) fn new(
+        mesh: Mesh,
+        tasks: Tasks,
+        output: Output,
+        pipe_topic: Option<TopicId>,
+        state: Option<StateDir>,
+    ) -> Self {
         let (pipe, _) = watch::channel(None);
-        Self { mesh, tasks, output, table: Arc::default(), pipe, pipe_topic, printing: CancellationToken::new() }
+        Self { mesh, tasks, output, state, table: Arc::default(), pipe, pipe_topic, printing: CancellationToken::new() }
     }
 
     /// Lets the printers begin. Until then events wait, so that `ready` is the first line of every node.
@@ -76,10 +84,11 @@ impl Memberships {
         self.pipe.subscribe()
     }
 
-    /// Joins `topic` by way of `peers`.
+    /// Joins `topic` by way of `peers`, and of those an earlier life had for neighbours on it.
     pub(crate) async fn join(&self, topic: TopicName, peers: Vec<EndpointAddr>) -> Result<Joined, JoinError> {
         let mut table = self.table.lock().await;
         let expects_neighbors = !peers.is_empty();
+        let remembered = self.state.as_ref().map(|state| state.neighbors(topic.id)).unwrap_or_default();
         if table.joined.contains_key(&topic.id) {
             if expects_neighbors {
                 // A second membership brings the new peers in; the first one keeps the topic joined.
@@ -87,7 +96,12 @@ impl Memberships {
             }
             return Ok(Joined::Already);
         }
+        let expects_neighbors = expects_neighbors || !remembered.is_empty();
         let (publisher, events) = self.mesh.join(topic.id, peers).await?.split();
+        if !remembered.is_empty() {
+            // A second membership brings them in; the first one keeps the topic joined.
+            drop(self.mesh.rejoin(topic.id, remembered).await?);
+        }
         table.joins += 1;
         if self.pipe_topic == Some(topic.id) {
             let generation = table.joins;
@@ -127,6 +141,13 @@ impl Memberships {
         }
     }
 
+    /// Neighbours are worth remembering as soon as they come.
+    fn note(&self, event: &Event) {
+        if let (Event::NeighborUp(_) | Event::NeighborDown { .. }, Some(state)) = (event, &self.state) {
+            state.on_neighbors_changed();
+        }
+    }
+
     fn detach_pipe(&self, topic: TopicId) {
         if self.pipe_topic == Some(topic) {
             self.pipe.send_replace(None);
@@ -155,10 +176,13 @@ impl Printer {
                 () = self.leave.cancelled() => return self.on_left().await,
                 event = self.events.next() => match event {
                     // Output may be blocked for good; leaving must still work then.
-                    Some(event) => tokio::select! {
+                    Some(event) => {
+                        self.memberships.note(&event);
+                        tokio::select! {
                         () = self.leave.cancelled() => return self.on_left().await,
                         () = self.memberships.output.event(&self.topic, &event) => {}
-                    },
+                        }
+                    }
                     None => return self.on_ended().await,
                 },
             }

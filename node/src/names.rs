@@ -1,4 +1,6 @@
 //! What users type and what the mesh understands: topics, peers, listen addresses, relays. `[pure]`
+//!
+//! Caps, sizes and the names of limits are in `names/limits.rs`.
 
 use std::{
     fmt,
@@ -10,6 +12,8 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use iroh::{EndpointAddr, EndpointId, RelayMode, RelayUrl};
 use iroh_tickets::endpoint::EndpointTicket;
 use perennial::TopicId;
+
+pub(crate) mod limits;
 
 /// A topic as the user named it: a name, or the raw id of any iroh-gossip application's topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,8 +101,8 @@ pub(crate) fn short(id: impl fmt::Display) -> String {
     text
 }
 
-/// Parses a listen address. A bare IP means a free port.
-pub(crate) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
+/// Parses the address of a listener. A bare IP means a free port.
+fn listen_addr(text: &str) -> Result<SocketAddr, String> {
     if let Ok(addr) = SocketAddr::from_str(text) {
         return Ok(addr);
     }

@@ -1,4 +1,6 @@
 //! Answers for people: aligned columns, nothing that a terminal of 80 columns cannot show. `[pure]`
+//!
+//! Those about limits and connections are in `tables/door.rs`.
 
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
@@ -6,6 +8,8 @@ use crate::{
     control::protocol::{LedgerView, Peers, Status},
     names::short,
 };
+
+pub(crate) mod door;
 
 /// One screen: who, how long, how many.
 pub(crate) fn status(status: &Status) -> String {
@@ -25,10 +29,12 @@ pub(crate) fn status(status: &Status) -> String {
             status.connections, status.connection_cap, status.connections_high_water, status.half_open
         ),
     );
-    fact("addresses", format!("{} known", status.addresses));
+    fact("peers", format!("{} ({} known)", status.peers, status.peers_known));
+    fact("addresses", status.addresses.to_string());
     fact("tasks", format!("{} alive, {} orphans", status.alive_tasks, status.orphans));
     fact("memory", format!("{} resident, heap {}", bytes(status.rss_bytes), bytes(status.heap_bytes)));
     fact("descriptors", status.open_fds.map_or("unknown".into(), |fds| fds.to_string()));
+    fact("pressure", status.pressure.clone());
     let mut sections = vec![text(&facts)];
     sections.push(topics(status));
     if !status.counts.is_empty() {
@@ -65,17 +71,19 @@ pub(crate) fn peers(peers: &Peers) -> String {
     if peers.peers.is_empty() {
         return " no peers".into();
     }
-    let mut rows = table(["peer", "neighbor in", "connection", "protocol", "age", "leases", "queued", "rtt", "path"]);
+    let mut rows =
+        table(["peer", "standing", "neighbor in", "connection", "protocol", "age", "leases", "queued", "rtt", "path"]);
     for peer in &peers.peers {
         let neighbor_in = format!("{} topics", peer.neighbor_in.len());
         if peer.connections.is_empty() {
             let state = if peer.dialing { "dialing" } else { "none" };
-            rows.add_row([short(&peer.id), neighbor_in, state.into()]);
+            rows.add_row([short(&peer.id), peer.standing.clone(), neighbor_in, state.into()]);
             continue;
         }
         for connection in &peer.connections {
             rows.add_row([
                 short(&peer.id),
+                peer.standing.clone(),
                 neighbor_in.clone(),
                 format!("{} {}", connection.number, connection.side),
                 connection.protocol.clone(),
@@ -87,7 +95,7 @@ pub(crate) fn peers(peers: &Peers) -> String {
             ]);
         }
     }
-    align_right(&mut rows, 4..8);
+    align_right(&mut rows, 5..9);
     text(&rows)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use perennial::{DrainReport, Ended, Kind, Limits, Mesh, SpawnError};
+use perennial::{DrainReport, Ended, Kind, Mesh, MeshBuilder, SpawnError};
 use tokio::{
     io,
     net::UnixListener,
@@ -26,14 +26,14 @@ use crate::{
     output::{self, Mode, Output, say},
     pipe::Pipe,
     signals::{EndSignal, Signals},
+    state_dir::StateDir,
     tasks::Tasks,
 };
 
+mod settings;
+
 /// Farewells, flushes and the closing of the endpoint together.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Two may get lost before a live neighbour is taken for a dead one.
-const KEEP_ALIVES_PER_IDLE_TIMEOUT: u32 = 3;
 
 /// How often ended tasks are looked at. A panic is told within this time.
 const TASK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,6 +43,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
     // Caught before anything exists that a signal must not leave behind.
     let mut signals = Signals::catch()?;
     let identity = Identity::resolve(args.key_file.as_deref(), identity::secret_from_environment().as_deref())?;
+    let builder = settings::builder(&args, &identity)?;
     let control_path = match &args.control {
         Some(path) => path.clone(),
         None => socket::default_path(&short(identity.key.public()))?,
@@ -50,10 +51,11 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
     let (listener, socket_file) = socket::bind(&control_path)?;
     let listener = UnixListener::from_std(listener)
         .map_err(|error| Failure::io(format_args!("listen on {}", control_path.display()), &error))?;
-    let mesh = spawn_mesh(&args, &identity).await?;
-    let (node, output, endings) = assemble(&args, mesh);
+    let state = args.state_dir.as_deref().map(StateDir::open).transpose()?;
+    let mesh = spawn_mesh(&args, builder).await?;
+    let (node, output, endings) = assemble(&args, mesh, state.clone());
     let started = tokio::select! {
-        started = start(&args, &node, listener) => started,
+        started = start(&args, &node, listener, state.as_ref()) => started,
         signal = signals.next() => Err(Failure::new(signal.exit(), format!("{} while starting", signal.name()))),
     };
     if let Err(failure) = started {
@@ -64,36 +66,31 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
     output.line(&ready(&node, &control_path)).await;
     node.memberships.start_printing();
     let cause = wait(&node, &mut signals, endings).await;
+    if let Some(state) = &state {
+        // The last moment at which there are neighbours.
+        state.save(&node.mesh).await;
+    }
     finish(&node, &output, &mut signals, cause, socket_file).await
 }
 
-async fn spawn_mesh(args: &UpArgs, identity: &Identity) -> Result<Mesh, Failure> {
-    let mut limits = Limits::default();
-    if let Some(connections_max) = args.max_connections {
-        limits = limits.with_connections(connections_max as usize);
-    }
-    if let Some(idle_timeout) = args.idle_timeout {
-        limits.idle_timeout = idle_timeout;
-        limits.keep_alive = idle_timeout / KEEP_ALIVES_PER_IDLE_TIMEOUT;
-    }
-    let mut builder = Mesh::builder()
-        .secret_key(identity.key.clone())
-        .relay(args.relay.mode())
-        .port_mapping(args.port_mapping)
-        .limits(limits);
-    for addr in &args.listen {
-        builder = builder.listen(*addr);
-    }
-    builder.spawn().await.map_err(|error| {
+async fn spawn_mesh(args: &UpArgs, builder: MeshBuilder) -> Result<Mesh, Failure> {
+    let mesh = builder.spawn().await.map_err(|error| {
         let exit = match error {
             SpawnError::Limits(_) => Exit::Config,
             _ => Exit::Io,
         };
         Failure::new(exit, error.to_string())
-    })
+    })?;
+    for peer in &args.deny {
+        mesh.deny(peer.0.id).map_err(|full| Failure::new(Exit::Config, full.to_string()))?;
+    }
+    for peer in args.known.iter().filter(|peer| peer.0.id != mesh.id()) {
+        mesh.know(&peer.0);
+    }
+    Ok(mesh)
 }
 
-fn assemble(args: &UpArgs, mesh: Mesh) -> (Node, Output, mpsc::Receiver<Ending>) {
+fn assemble(args: &UpArgs, mesh: Mesh, state: Option<StateDir>) -> (Node, Output, mpsc::Receiver<Ending>) {
     let tasks = Tasks::new(mesh.ledger_counters());
     let (endings, received) = Endings::channel();
     let mode = match (args.json, args.pipe) {
@@ -106,11 +103,15 @@ fn assemble(args: &UpArgs, mesh: Mesh) -> (Node, Output, mpsc::Receiver<Ending>)
         on_gone.end(Ending::OutputGone(error.to_string()));
     });
     let pipe_topic = args.pipe.then(|| args.topic.first().map(|topic| topic.id)).flatten();
-    let memberships = Memberships::new(mesh.clone(), tasks.clone(), output.clone(), pipe_topic);
+    let memberships = Memberships::new(mesh.clone(), tasks.clone(), output.clone(), pipe_topic, state);
     (Node::new(mesh, tasks, memberships, endings), output, received)
 }
 
-async fn start(args: &UpArgs, node: &Node, listener: UnixListener) -> Result<(), Failure> {
+async fn start(args: &UpArgs, node: &Node, listener: UnixListener, state: Option<&StateDir>) -> Result<(), Failure> {
+    if let Some(state) = state {
+        node.mesh.recall(state.known());
+        node.tasks.spawn(Kind::Service, "state", state.clone().keep(node.mesh.clone()));
+    }
     let peers: Vec<_> = args.join.iter().map(|peer| peer.0.clone()).collect();
     for topic in &args.topic {
         node.memberships.join(topic.clone(), peers.clone()).await.map_err(|error| join_failed(&error))?;

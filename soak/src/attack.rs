@@ -21,7 +21,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use self::{
-    crowd::{Crowd, SOCKETS_MAX, Visit},
+    crowd::{Crowd, SOCKETS_MAX, UNDER_WAY_GENTLE, UNDER_WAY_MAX, Visit},
     identity::Identities,
     sources::SOURCES_MAX,
 };
@@ -164,8 +164,9 @@ impl Attack {
         let sources = self.flights.len().min(SOURCES_MAX);
         let spoof = initials::send(&self.flights, target, sources, per_second);
         let visits = visits(kind, count);
+        let under_way = if kind == Kind::ComeAndGo { UNDER_WAY_GENTLE } else { UNDER_WAY_MAX };
         let mut tally = Tally::default();
-        let (sent, visited) = tokio::try_join!(spoof, self.crowd.visit(visits, deadline))?;
+        let (sent, visited) = tokio::try_join!(spoof, self.crowd.visit(visits, under_way, deadline))?;
         tally.add(Tally { attempted: sent as u64, sent: sent as u64, ..Tally::default() });
         tally.add(visited);
         Ok(tally)

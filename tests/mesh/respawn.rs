@@ -11,12 +11,12 @@ use crate::OBSERVER;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stock_node_killed_and_respawned_with_its_key_is_a_neighbor_again() {
-    kill_and_respawn(Software::Stock).await;
+    Box::pin(kill_and_respawn(Software::Stock)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_ours_killed_and_respawned_with_its_key_is_a_neighbor_again() {
-    kill_and_respawn(Software::Perennial).await;
+    Box::pin(kill_and_respawn(Software::Perennial)).await;
 }
 
 async fn kill_and_respawn(software: Software) {

@@ -350,6 +350,16 @@ impl Seats {
         self.limits.inbound_max - self.limits.known_reserve
     }
 
+    /// The most that unknown remotes hold of one customer, and of one site, of this family.
+    pub(crate) fn most_of_one(&self, family: Family) -> (usize, usize) {
+        let knocks = self.rows.values().filter_map(|row| row.knock).filter(|knock| knock.family == family);
+        let held = knocks.map(|knock| {
+            let of = |by: &HashMap<GroupKey, usize>, key| by.get(key).copied().unwrap_or_default();
+            (of(&self.tally.fine, &knock.groups.fine), of(&self.tally.coarse, &knock.groups.coarse))
+        });
+        held.fold((0, 0), |most, held| (most.0.max(held.0), most.1.max(held.1)))
+    }
+
     fn room_in_prefix(&self, knock: &Knock) -> Result<(), Shortage> {
         if knock.is_exempt {
             return Ok(());

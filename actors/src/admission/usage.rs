@@ -1,6 +1,9 @@
 //! The limits of the door on one page: each cap, what is in use, what was at most. Plain values. `[pure]`
 
-use super::{Door, seats::HighWater};
+use super::{
+    Door,
+    seats::{Family, HighWater, Seats},
+};
 
 /// One limit and its use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,26 @@ impl LimitUse {
     pub(crate) fn unmarked(name: impl Into<String>, max: usize, in_use: usize) -> Self {
         Self { name: name.into(), max: max as u64, in_use: in_use as u64, high_water: None }
     }
+}
+
+/// The limits that are shares of others: what is in use is the most of any one listener or prefix, and nobody notes the
+/// highest.
+fn shares(seats: &Seats) -> Vec<LimitUse> {
+    let (limits, tally) = (seats.limits(), seats.tally());
+    let known = tally.inbound - tally.unknown;
+    let busiest = tally.listeners.iter().map(|listener| listener.handshakes).max().unwrap_or_default();
+    let relayed = tally.listeners.last().map_or(0, |relays| relays.in_use);
+    let (ipv4, _) = seats.most_of_one(Family::V4);
+    let (ipv6_56, ipv6_48) = seats.most_of_one(Family::V6);
+    vec![
+        LimitUse::unmarked("known_reserve", limits.known_reserve, known.min(limits.known_reserve)),
+        LimitUse::unmarked("relay_connections_max", limits.relay_connections_max, relayed),
+        LimitUse::unmarked("connections_per_ipv4_max", limits.connections_per_ipv4_max, ipv4),
+        LimitUse::unmarked("connections_per_ipv6_56_max", limits.connections_per_ipv6_56_max, ipv6_56),
+        LimitUse::unmarked("connections_per_ipv6_48_max", limits.connections_per_ipv6_48_max, ipv6_48),
+        LimitUse::unmarked("handshakes_per_listener_max", limits.handshakes_per_listener_max, busiest),
+        LimitUse::unmarked("retry_above", limits.retry_above, tally.handshakes),
+    ]
 }
 
 /// One listener's door.
@@ -107,6 +130,9 @@ impl Door {
             LimitUse::new("dials_max", limits.dials_max, tally.dials, dials),
             LimitUse::new("prefixes_max", limits.prefixes_max, books.buckets.len(), books.buckets.high_water()),
         ]
+        .into_iter()
+        .chain(shares(&books.seats))
+        .collect()
     }
 
     /// The listeners, the relays last.

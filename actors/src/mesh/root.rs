@@ -230,8 +230,8 @@ impl RootState {
         let context = TopicContext {
             common: parts.context(),
             my_addresses: Arc::new(move || parts.my_addresses()),
-            want: Arc::new(move |peer| {
-                if branches.tell_peers(PeersMsg::Want(peer)).is_err() {
+            want: Arc::new(move |peer, wish| {
+                if branches.tell_peers(PeersMsg::Want(peer, wish)).is_err() {
                     // Between two supervisors nobody can be reached.
                     routes.signal(peer, Signal::Gone(Gone::NotDialed));
                 }

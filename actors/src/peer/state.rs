@@ -107,6 +107,11 @@ impl State {
         self.attempt = Attempt::Waiting(until);
     }
 
+    /// Nobody waits for the attempt any more; it does not begin.
+    pub(crate) fn on_unwanted(&mut self) {
+        self.attempt = Attempt::None;
+    }
+
     /// The outgoing attempt failed, or was not made. A connection that is retiring is no reason to ask again.
     pub(crate) fn on_dial_failed(&mut self, how: Gone, leasable: bool) -> Vec<Effect> {
         self.attempt = Attempt::None;
@@ -271,6 +276,11 @@ mod tests {
         assert_eq!(untouched.on_tick(now, |_| 0), []);
         assert_eq!(untouched.on_tick(due, |_| 0), [Effect::Dial]);
         assert_eq!(untouched.on_tick(due, |_| 0), [], "once");
+
+        let mut unwanted = waiting();
+        unwanted.on_tick(due, |_| 0);
+        unwanted.on_unwanted();
+        assert!(unwanted.is_idle());
 
         let mut reached = waiting();
         reached.on_connected(1, Side::Accepted, false, now);

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use iroh::EndpointId;
 use n0_future::time::Instant;
 
+use crate::redial::{Wish, WishWatch};
+
 /// Remotes frames may wait for. Each waits at most one dial; beyond this many a node is being played with.
 const PEERS_MAX: usize = 256;
 
@@ -24,6 +26,7 @@ pub(super) struct Pending {
 struct Waiting {
     frames: VecDeque<Bytes>,
     until: Instant,
+    wish: Wish,
 }
 
 impl Pending {
@@ -36,18 +39,20 @@ impl Pending {
         self.peers.contains_key(peer)
     }
 
-    /// Lets `frames` wait for `peer`; false when frames already wait for too many others.
+    /// Lets `frames` wait for `peer`, and tells whoever dials it for how long; `None` when frames already wait for too many
+    /// others.
     #[must_use]
-    pub(super) fn push(&mut self, peer: EndpointId, frames: VecDeque<Bytes>, now: Instant) -> bool {
+    pub(super) fn push(&mut self, peer: EndpointId, frames: VecDeque<Bytes>, now: Instant) -> Option<WishWatch> {
         if !self.is_waiting(&peer) && self.peers.len() >= PEERS_MAX {
-            return false;
+            return None;
         }
-        let waiting =
-            self.peers.entry(peer).or_insert_with(|| Waiting { frames: VecDeque::new(), until: now + self.patience });
+        let until = now + self.patience;
+        let fresh = || Waiting { frames: VecDeque::new(), until, wish: Wish::default() };
+        let waiting = self.peers.entry(peer).or_insert_with(fresh);
         waiting.frames.extend(frames);
         let excess = waiting.frames.len().saturating_sub(self.frames_max);
         waiting.frames.drain(..excess);
-        true
+        Some(waiting.wish.watch())
     }
 
     /// What waited for `peer`, oldest first; `None` when nothing did.
@@ -80,10 +85,12 @@ mod tests {
         let now = Instant::now();
         let mut pending = Pending::new(2, Duration::from_secs(20));
         for number in 0..3u8 {
-            assert!(pending.push(key(0), [Bytes::from(vec![number])].into(), now));
+            assert!(pending.push(key(0), [Bytes::from(vec![number])].into(), now).is_some_and(|wish| wish.is_held()));
         }
+        let wish = pending.push(key(0), VecDeque::new(), now).expect("it waits already");
         assert_eq!(pending.take(&key(0)), Some([Bytes::from(vec![1]), Bytes::from(vec![2])].into()));
-        let accepted = (0..300).filter(|seed| pending.push(key(*seed), VecDeque::new(), now)).count();
+        assert!(!wish.is_held(), "nothing waits any more");
+        let accepted = (0..300).filter(|seed| pending.push(key(*seed), VecDeque::new(), now).is_some()).count();
         assert_eq!(accepted, PEERS_MAX);
         assert!(pending.take_overdue(now + Duration::from_secs(19)).is_empty());
         assert_eq!(pending.take_overdue(now + Duration::from_secs(20)).len(), PEERS_MAX);

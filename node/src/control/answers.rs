@@ -1,7 +1,10 @@
 //! The node's answers: asks the mesh and the program's own tables, and puts what they say into plain values.
+//!
+//! Those about limits, standings and connections are in `answers/door.rs`.
 
+use iroh::EndpointAddr;
 use perennial::{
-    Census, JoinError, LedgerReport, MeshGone,
+    Census, JoinError, LedgerReport, MeshGone, Standing,
     census::{ConnectionCensus, PeerCensus, Side},
 };
 
@@ -17,8 +20,12 @@ use crate::{
     vitals,
 };
 
+pub(crate) mod door;
+
 pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
     let census = node.mesh.census().await.map_err(gone)?;
+    let pressure = node.mesh.limits().await.map_err(gone)?.pressure;
+    let is_known = |peer: &&PeerCensus| node.mesh.standing(&peer.id) == Standing::Known;
     let names = node.memberships.names().await;
     let vitals = vitals::look();
     let orphans = node.tasks.add_to(census.ledger.clone()).orphans();
@@ -46,7 +53,10 @@ pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
         connections_high_water: census.connections_high_water,
         half_open: census.half_open,
         connection_cap: census.connection_cap,
+        peers: census.peers.len(),
+        peers_known: census.peers.iter().filter(is_known).count(),
         addresses: census.addresses,
+        pressure: pressure.into(),
         orphans,
         rss_bytes: vitals.rss_bytes,
         heap_bytes: vitals.heap_bytes,
@@ -63,16 +73,19 @@ pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
 
 pub(crate) async fn peers(node: &Node) -> Result<Peers, Failure> {
     let census = node.mesh.census().await.map_err(gone)?;
-    let peers = census.peers.iter().map(|peer| peer_view(peer, &census)).collect();
+    let peers = census.peers.iter().map(|peer| peer_view(node, peer, &census)).collect();
     Ok(Peers { v: VERSION, peers })
 }
 
-fn peer_view(peer: &PeerCensus, census: &Census) -> PeerView {
+fn peer_view(node: &Node, peer: &PeerCensus, census: &Census) -> PeerView {
     let neighbor_in =
         census.topics.iter().filter(|topic| topic.neighbors.contains(&peer.id)).map(|topic| topic_hex(topic.topic));
     PeerView {
         id: peer.id.to_string(),
+        standing: door::name(node.mesh.standing(&peer.id)).into(),
         dialing: peer.dialing,
+        failures: peer.failures,
+        waiting_s: peer.waiting_until.map(seconds),
         neighbor_in: neighbor_in.collect(),
         connections: peer.connections.iter().map(connection_view).collect(),
     }
@@ -81,10 +94,7 @@ fn peer_view(peer: &PeerCensus, census: &Census) -> PeerView {
 fn connection_view(connection: &ConnectionCensus) -> ConnectionView {
     ConnectionView {
         number: connection.number,
-        side: match connection.side {
-            Side::Dialed => "dialed".into(),
-            Side::Accepted => "accepted".into(),
-        },
+        side: side_name(connection.side).into(),
         protocol: if connection.perennial { "perennial".into() } else { "iroh-gossip".into() },
         age_s: seconds(connection.age),
         leases: connection.leases,
@@ -94,6 +104,13 @@ fn connection_view(connection: &ConnectionCensus) -> ConnectionView {
             other => other.to_string(),
         }),
         rtt_ms: connection.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 1e2),
+    }
+}
+
+fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Dialed => "dialed",
+        Side::Accepted => "accepted",
     }
 }
 
@@ -123,11 +140,7 @@ pub(crate) fn ticket(node: &Node) -> TicketView {
 
 pub(crate) async fn join(node: &Node, topic: &str, peers: &[String]) -> Result<TopicChanged, Failure> {
     let topic = topic_name(topic)?;
-    let peers = peers
-        .iter()
-        .map(|peer| peer.parse::<PeerName>().map(|peer| peer.0))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|sentence| Failure::new(Exit::Usage, sentence))?;
+    let peers = peers.iter().map(|peer| peer_name(peer)).collect::<Result<Vec<_>, _>>()?;
     let joined = node.memberships.join(topic.clone(), peers).await.map_err(|error| join_failed(&error))?;
     let outcome = match joined {
         Joined::Now => "joined",
@@ -157,6 +170,11 @@ pub(crate) fn join_failed(error: &JoinError) -> Failure {
 
 fn topic_name(text: &str) -> Result<TopicName, Failure> {
     text.parse().map_err(|sentence: String| Failure::new(Exit::Usage, sentence))
+}
+
+fn peer_name(text: &str) -> Result<EndpointAddr, Failure> {
+    let peer: Result<PeerName, String> = text.parse();
+    peer.map(|peer| peer.0).map_err(|sentence| Failure::new(Exit::Usage, sentence))
 }
 
 fn changed(topic: &TopicName, outcome: &str) -> TopicChanged {

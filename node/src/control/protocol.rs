@@ -1,4 +1,6 @@
 //! What travels over the control socket: one JSON request per line, one JSON response per line. Plain values only. `[pure]`
+//!
+//! The answers about limits, standings and connections are in `protocol/door.rs`.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +10,8 @@ use crate::{
     exit::{Exit, Failure},
     lines::VERSION,
 };
+
+pub(crate) mod door;
 
 /// The longest request. A join with hundreds of tickets fits.
 pub(crate) const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -28,6 +32,23 @@ pub(crate) enum Request {
     Leave {
         topic: String,
     },
+    Limits,
+    SetLimits {
+        changes: BTreeMap<String, u64>,
+        #[serde(default)]
+        evict: bool,
+    },
+    Allow {
+        peer: String,
+    },
+    Deny {
+        peer: String,
+    },
+    Forget {
+        peer: String,
+    },
+    Connections,
+    ClosedConnections,
     Stop,
 }
 
@@ -130,8 +151,13 @@ pub(crate) struct Status {
     pub(crate) connections_high_water: usize,
     pub(crate) half_open: usize,
     pub(crate) connection_cap: usize,
+    /// Remotes with a supervisor, and how many of them are known.
+    pub(crate) peers: usize,
+    pub(crate) peers_known: usize,
     /// Remotes in the address book.
     pub(crate) addresses: usize,
+    /// `calm`, `tight` or `critical`: how short the process is of memory and descriptors.
+    pub(crate) pressure: String,
     pub(crate) orphans: u64,
     pub(crate) rss_bytes: Option<u64>,
     /// Null where the allocator does not tell.
@@ -164,7 +190,15 @@ pub(crate) struct Peers {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PeerView {
     pub(crate) id: String,
+    /// `known`, `unknown` or `denied`.
+    pub(crate) standing: String,
     pub(crate) dialing: bool,
+    /// Failed attempts in a row, and connections that did not last.
+    #[serde(default)]
+    pub(crate) failures: u32,
+    /// It is not dialed before this many seconds from now.
+    #[serde(default)]
+    pub(crate) waiting_s: Option<f64>,
     /// The topics in whose active view it is.
     pub(crate) neighbor_in: Vec<String>,
     pub(crate) connections: Vec<ConnectionView>,
@@ -235,7 +269,8 @@ mod tests {
     #[test]
     fn a_request_survives_its_line() {
         let join = Request::Join { topic: "chat".into(), peers: vec!["x".into()] };
-        for request in [Request::Status, Request::Stop, join, Request::Leave { topic: "chat".into() }] {
+        let set = Request::SetLimits { changes: BTreeMap::from([("inbound_max".into(), 7)]), evict: true };
+        for request in [Request::Status, Request::Stop, join, Request::Leave { topic: "chat".into() }, set] {
             let line = request.to_line();
             assert!(line.ends_with(b"\n"));
             assert_eq!(Request::from_line(&line).unwrap(), request);

@@ -60,6 +60,13 @@ async fn answer(node: &Node, line: &[u8]) -> Vec<u8> {
             Request::Ticket => to_line(Ok(answers::ticket(node))),
             Request::Join { topic, peers } => to_line(answers::join(node, &topic, &peers).await),
             Request::Leave { topic } => to_line(answers::leave(node, &topic).await),
+            Request::Limits => to_line(answers::door::limits(node).await),
+            Request::SetLimits { changes, evict } => to_line(answers::door::set_limits(node, changes, evict).await),
+            Request::Allow { peer } => to_line(answers::door::allow(node, &peer)),
+            Request::Deny { peer } => to_line(answers::door::deny(node, &peer)),
+            Request::Forget { peer } => to_line(answers::door::forget(node, &peer)),
+            Request::Connections => to_line(answers::door::connections(node).await),
+            Request::ClosedConnections => to_line(Ok(answers::door::closed_connections(node))),
             Request::Stop => to_line(Ok(answers::stop(node))),
         }
     });

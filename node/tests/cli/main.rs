@@ -4,7 +4,10 @@
 
 mod control;
 mod demo;
+mod door;
 mod offline;
 mod process;
+mod settings;
+mod state_dir;
 mod stock;
 mod up;

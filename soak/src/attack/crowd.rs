@@ -13,7 +13,10 @@ use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use super::{Tally, identity::Identities, sources::source, street::Street};
 
 /// Handshakes under way at one time: enough that the victim never waits for the attacker.
-const UNDER_WAY_MAX: usize = 1024;
+pub(super) const UNDER_WAY_MAX: usize = 1024;
+
+/// Those of strangers who come and go: so few that a victim with a cap on handshakes lets every one of them in.
+pub(super) const UNDER_WAY_GENTLE: usize = 8;
 
 /// A stranger waits this long for its handshake, then counts as timed out. A victim that drops first flights in silence
 /// makes every stranger wait as long.
@@ -86,10 +89,15 @@ impl Crowd {
         Ok(Self { endpoints, identities, target, topic, streets: Vec::new(), held: Vec::new(), mute: Vec::new() })
     }
 
-    /// One stranger per element of `visits`, as many at one time as fit; those that stay are held until [`Crowd::end`].
-    /// No new one begins after `deadline`.
-    pub(super) async fn visit(&mut self, visits: impl Iterator<Item = Visit>, deadline: Instant) -> Result<Tally> {
-        let places = Arc::new(Semaphore::new(UNDER_WAY_MAX));
+    /// One stranger per element of `visits`, as many at one time as allowed; those that stay are held until [`Crowd::end`].
+    /// No more than `under_way` handshakes at one time; no new one begins after `deadline`.
+    pub(super) async fn visit(
+        &mut self,
+        visits: impl Iterator<Item = Visit>,
+        under_way: usize,
+        deadline: Instant,
+    ) -> Result<Tally> {
+        let places = Arc::new(Semaphore::new(under_way));
         let mut strangers = JoinSet::new();
         let mut tally = Tally::default();
         for (number, visit) in visits.enumerate() {

@@ -1,0 +1,100 @@
+//! What travels about limits, standings and connections. Plain values only. `[pure]`
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ConnectionView;
+
+/// `limits` and `limits set`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LimitsView {
+    pub(crate) v: u8,
+    /// `calm`, `tight` or `critical`.
+    pub(crate) pressure: String,
+    pub(crate) limits: Vec<LimitView>,
+    /// The relays last.
+    pub(crate) listeners: Vec<ListenerView>,
+    /// What the door refused, put off or closed, by reason. Zeros included.
+    pub(crate) refusals: BTreeMap<String, u64>,
+}
+
+/// One limit and its use.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LimitView {
+    pub(crate) name: String,
+    pub(crate) max: u64,
+    pub(crate) in_use: u64,
+    /// Null where nobody takes it.
+    pub(crate) high_water: Option<u64>,
+}
+
+/// One listener.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ListenerView {
+    /// The address as it was given, or `relays`.
+    pub(crate) name: String,
+    pub(crate) max: u64,
+    pub(crate) in_use: u64,
+    pub(crate) high_water: u64,
+    /// Whether an unknown remote would find a slot.
+    pub(crate) accepting: bool,
+    /// How often it went from full to below full.
+    pub(crate) resumed: u64,
+}
+
+/// `allow`, `deny` and `forget`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StandingChanged {
+    pub(crate) v: u8,
+    pub(crate) id: String,
+    /// `known`, `unknown` or `denied`.
+    pub(crate) before: String,
+    pub(crate) standing: String,
+}
+
+/// `connections`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Connections {
+    pub(crate) v: u8,
+    pub(crate) connections: Vec<LiveView>,
+}
+
+/// One live connection and its remote.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LiveView {
+    pub(crate) peer: String,
+    /// `known`, `unknown` or `denied`.
+    pub(crate) standing: String,
+    #[serde(flatten)]
+    pub(crate) connection: ConnectionView,
+}
+
+/// `connections --closed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ClosedConnections {
+    pub(crate) v: u8,
+    /// All that ended since the start; the list holds the last of them.
+    pub(crate) total: u64,
+    /// The newest first.
+    pub(crate) connections: Vec<ClosedView>,
+}
+
+/// One connection that ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ClosedView {
+    pub(crate) number: u64,
+    pub(crate) peer: String,
+    /// `dialed` or `accepted`.
+    pub(crate) side: String,
+    /// `us`, `remote` or `lost`.
+    pub(crate) closed_by: String,
+    pub(crate) cause: String,
+    /// The close code on the wire; null if there was none.
+    pub(crate) code: Option<u64>,
+    pub(crate) detail: String,
+    pub(crate) age_s: f64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) ended_s_ago: f64,
+}
