@@ -102,7 +102,7 @@ fn a_full_listener_leaves_the_others_open() {
 
 #[test]
 fn a_prefix_is_full_for_its_own_but_a_forger_cannot_fill_it() {
-    let mut scene = Scene::new(roomy(), &[96, 48]);
+    let mut scene = Scene::new(Limits { retry_above: 16, ..roomy() }, &[96, 48]);
     let forged: Vec<_> = (0..12).map(|_| scene.knock(0, "192.0.2.1:1", false)).collect();
     assert!(forged.iter().all(|decision| matches!(decision, Decision::Shake(_))));
     let mut held = Vec::new();
