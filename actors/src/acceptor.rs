@@ -98,6 +98,8 @@ impl Acceptor {
             room: Waiting::new(patience),
             lobby: Waiting::new(patience),
         };
+        // Whoever waited at a loop that crashed was dropped with it.
+        self.note_lines(&hall);
         let slot_free = self.slot_free.clone();
         let mut turn = interval(self.context.limits.tick);
         loop {
@@ -239,12 +241,17 @@ impl Acceptor {
     /// Hands free slots to those who wait, the lobby first.
     fn serve(&mut self, hall: &mut Hall) {
         let now = Instant::now();
-        while let Some(shaken) = hall.lobby.next_where(|shaken| {
-            let remote = shaken.established.peer();
-            let verdict = self.door.on_identity(&mut shaken.established.permit, remote, shaken.standing, now);
-            verdict == Verdict::Seated
-        }) {
-            self.seat(shaken);
+        for is_known in [true, false] {
+            while let Some((shaken, verdict)) = self.next_of_lobby(hall, is_known, now) {
+                match verdict {
+                    Verdict::Seated => self.seat(shaken),
+                    Verdict::Away(close, reason) => {
+                        self.context.counters.count(reason);
+                        self.send_away(shaken.established, close, hall);
+                    }
+                    Verdict::Wait(_) => unreachable!("whoever has to wait stays in line"),
+                }
+            }
         }
         while let Some(mut roomer) = hall.room.next_where(|roomer| {
             roomer.permit = self.door.admit_waiting(roomer.knock, now);
@@ -257,6 +264,22 @@ impl Acceptor {
             }
         }
         self.note_lines(hall);
+    }
+
+    /// The first in the lobby for whom there is something other than more waiting. Who has been allowed or denied
+    /// meanwhile is seen here.
+    fn next_of_lobby(&self, hall: &mut Hall, is_known: bool, now: Instant) -> Option<(Shaken, Verdict)> {
+        let mut verdict = Verdict::Seated;
+        let next = hall.lobby.next_where(|shaken| {
+            let remote = shaken.established.peer();
+            shaken.standing = self.context.lists.standing(&remote);
+            if is_known != (shaken.standing == Standing::Known) {
+                return false;
+            }
+            verdict = self.door.on_identity(&mut shaken.established.permit, remote, shaken.standing, now);
+            !matches!(verdict, Verdict::Wait(_))
+        });
+        next.map(|shaken| (shaken, verdict))
     }
 
     fn on_tick(&mut self, hall: &mut Hall) {

@@ -168,30 +168,30 @@ impl Door {
         if is_out_of_tokens || (!is_hinted && !books.buckets.has_global(now)) {
             return Decision::Refuse(Reason::RefusedAtRate);
         }
-        let admitted = match books.seats.admit_handshake(knock, now) {
-            // A stranger more from a crowded prefix is not worth a handshake.
-            Err(Shortage::Prefix) if !is_hinted => return Decision::Refuse(Reason::RefusedAtPrefixCap),
-            Err(shortage) => books.seats.admit_speculative(knock, is_hinted, now).map_err(|_| shortage),
-            admitted => admitted,
-        };
+        let admitted = books.seats.admit_handshake(knock, now).or_else(|shortage| {
+            books.seats.admit_speculative(knock, is_hinted, now).map_err(|_no_place_either| shortage)
+        });
         match admitted {
             Ok(seat) => {
                 let is_paid = pays && attempt.is_validated;
                 books.charge(&knock, is_paid, now);
                 Decision::Shake(Permit { door: self.clone(), seat, is_paid: is_paid || knock.is_exempt })
             }
+            // Waiting helps only against those from elsewhere.
+            Err(Shortage::Prefix) => Decision::Refuse(Reason::RefusedAtPrefixCap),
             Err(shortage) => Decision::Wait(knock, shortage),
         }
     }
 
-    /// A slot for one that waited without a handshake.
+    /// A slot for one that waited without a handshake, or a place to learn who it is: it may be one we know.
     pub(crate) fn admit_waiting(&self, knock: Knock, now: Instant) -> Option<Permit> {
         let mut books = self.lock();
         let pays = !knock.is_exempt;
         if !books.buckets.has_global(now) || (pays && !books.buckets.has_token(&knock.groups, now)) {
             return None;
         }
-        let seat = books.seats.admit_handshake(knock, now).ok()?;
+        let slot = books.seats.admit_handshake(knock, now);
+        let seat = slot.or_else(|_| books.seats.admit_speculative(knock, false, now)).ok()?;
         books.charge(&knock, pays, now);
         Some(Permit { door: self.clone(), seat, is_paid: true })
     }

@@ -15,7 +15,7 @@ use std::{
 
 use iroh::{EndpointId, endpoint::Connection};
 use iroh_gossip::proto::TopicId;
-use n0_future::time::{Instant, interval};
+use n0_future::time::{Instant, interval, sleep};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -221,6 +221,9 @@ pub(crate) async fn run(
             Ok(order) if order.is_polite && connection.alpn() != crate::wire::ALPN_PERENNIAL => {
                 ordered.get_or_init(|| order.close);
                 parting.cancel();
+                // A remote that reads nothing holds the send half up in a write; its slot is wanted all the same.
+                sleep(send::PARTING_MAX).await;
+                return order.close;
             }
             Ok(order) => return order.close,
             Err(_no_order_any_more) => {}

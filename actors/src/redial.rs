@@ -20,7 +20,7 @@ use crate::{
     access::Standing,
     backoff::redials::{Dial, Failure, Life, RedialTable, Standstill},
     census::{RedialCensus, Side},
-    close::Close,
+    close::{Close, CloseCode},
     connection::{Closed, ConnectionEnd},
     context::Context,
     counters::Reason,
@@ -175,6 +175,8 @@ impl Drop for Redial {
 fn failure_of(end: &ConnectionEnd) -> Option<Failure> {
     match end {
         ConnectionEnd::Retired | ConnectionEnd::RemoteRetired(_) => None,
+        // The lists keep us from dialing whom we denied; once they change, nothing else should.
+        ConnectionEnd::Ordered(Close { code: CloseCode::Denied | CloseCode::Revoked, .. }) => Some(Failure::Ours),
         ConnectionEnd::Ordered(close) | ConnectionEnd::RemoteClosed(close) => Some(Failure::Closed(*close)),
         // A slow link is no malice.
         ConnectionEnd::Broken(Reason::FrameUnfinished) | ConnectionEnd::Lost(_) | ConnectionEnd::SlowPeer => {

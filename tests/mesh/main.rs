@@ -5,12 +5,16 @@
 mod approval;
 mod capacity;
 mod crowd;
+mod door;
+mod door_known;
+mod door_lists;
 mod hostile;
 mod interop;
 mod load;
 mod redial;
 mod respawn;
 mod rotation;
+mod strangers;
 mod supervision;
 mod wire_vectors;
 mod world_guard;

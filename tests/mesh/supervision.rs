@@ -68,13 +68,13 @@ async fn a_dial_that_ends_in_any_way_costs_one_attempt() {
 async fn knock(ours: &Ours, world: &mut World) {
     let topic_id = topic_id("knock");
     let at_ours = ours.join(topic_id, &[]).await;
-    eventually(PATIENCE, "somebody new gets in", async || {
+    let _at_guest = eventually(PATIENCE, "somebody new gets in", async || {
         let guest = world.stock().await;
         let at_guest = guest.join(topic_id, &[ours.addr()]).await;
         let is_in = perennial_tests::wait::within(Duration::from_secs(8), async || {
             must(at_guest.neighbors().contains(&ours.id()), || format!("{} knocks", at_guest.name()))
         });
-        is_in.await
+        is_in.await.map(|()| at_guest)
     })
     .await;
     at_ours.joined().await;

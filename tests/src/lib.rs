@@ -4,7 +4,9 @@
 //! Read `world.rs` first. `stock.rs` and `ours.rs` offer the same verbs; what both hand out is a `topic.rs` handle.
 
 pub mod child;
+pub mod door;
 pub mod frames;
+pub mod guest;
 pub mod ours;
 pub mod raw;
 pub mod stock;
@@ -13,6 +15,7 @@ pub mod wait;
 pub mod world;
 
 pub use child::Child;
+pub use guest::Guest;
 pub use ours::Ours;
 pub use raw::Raw;
 pub use stock::Stock;

@@ -1,7 +1,10 @@
 //! A peer that speaks bytes: a plain iroh endpoint with the gossip ALPN and no gossip behind it. It says exactly what a
 //! scenario tells it to, and hands out what it hears frame by frame. What the bytes mean is in `frames.rs`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use iroh::{
@@ -23,6 +26,8 @@ pub struct RawOptions {
     pub key: Option<SecretKey>,
     /// Bytes a remote may send before this peer has read any. Unlimited by default.
     pub receive_window: Option<u32>,
+    /// The loopback address it speaks from; 127.0.0.1 by default.
+    pub source: Option<Ipv4Addr>,
 }
 
 /// A running raw peer. Cheap to clone.
@@ -58,7 +63,7 @@ impl Drop for HalfOpen {
 }
 
 impl Raw {
-    /// Starts a peer on 127.0.0.1 with a free port.
+    /// Starts a peer on a loopback address with a free port.
     ///
     /// # Errors
     ///
@@ -68,16 +73,17 @@ impl Raw {
         if let Some(bytes) = options.receive_window {
             transport = transport.receive_window(bytes.into()).stream_receive_window(bytes.into());
         }
+        let source = options.source.unwrap_or(Ipv4Addr::LOCALHOST);
         let endpoint = Endpoint::builder(presets::Minimal)
             .secret_key(options.key.unwrap_or_else(SecretKey::generate))
             .portmapper_config(PortmapperConfig::Disabled)
             .transport_config(transport.build())
             .alpns(vec![GOSSIP_ALPN.to_vec()])
             .clear_ip_transports()
-            .bind_addr("127.0.0.1:0")?
+            .bind_addr(SocketAddr::from((source, 0)))?
             .bind()
             .await
-            .context("cannot bind a raw endpoint on 127.0.0.1")?;
+            .with_context(|| format!("cannot bind a raw endpoint on {source}"))?;
         Ok(Self { endpoint })
     }
 
@@ -109,15 +115,34 @@ impl Raw {
     /// Begins a handshake through a one-way street: what this peer sends arrives, no answer comes back. The remote has
     /// a half-open handshake until it gives up or the returned value is dropped.
     pub async fn half_open(&self, addr: EndpointAddr) -> HalfOpen {
+        self.dial_through(addr, carry_one_way).await
+    }
+
+    /// Begins a handshake that goes silent: every answer comes back, but only the first `passed` datagrams of this peer
+    /// arrive, its own words at the end of a handshake included.
+    pub async fn stalled(&self, addr: EndpointAddr, passed: usize) -> HalfOpen {
+        self.dial_through(addr, move |street, remote| carry_first(street, remote, passed)).await
+    }
+
+    async fn dial_through<F>(&self, addr: EndpointAddr, carry: impl FnOnce(UdpSocket, SocketAddr) -> F) -> HalfOpen
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let remote = *addr.ip_addrs().next().expect("the node has an address");
         let street = UdpSocket::bind("127.0.0.1:0").await.expect("a free port on loopback");
         let entrance = street.local_addr().expect("a bound socket has an address");
         let entrance = EndpointAddr::new(addr.id).with_ip_addr(entrance);
-        let endpoint = self.endpoint.clone();
+        let (endpoint, carry) = (self.endpoint.clone(), carry(street, remote));
         let task = tokio::spawn(async move {
+            let dial = async {
+                // A connection that believes to be open stays silent until the remote is tired of it.
+                if let Ok(connection) = endpoint.connect(entrance, GOSSIP_ALPN).await {
+                    connection.closed().await;
+                }
+            };
             tokio::select! {
-                _ = endpoint.connect(entrance, GOSSIP_ALPN) => {}
-                () = carry_one_way(street, remote) => {}
+                () = dial => {}
+                () = carry => {}
             }
         });
         HalfOpen { task }
@@ -169,6 +194,16 @@ impl RawConnection {
         stream
     }
 
+    /// As [`RawConnection::open`] for a remote that may close the connection meanwhile.
+    pub async fn try_open(&self, topic: TopicId, bodies: &[Vec<u8>]) -> Option<SendStream> {
+        let mut stream = self.connection.open_uni().await.ok()?;
+        write(&mut stream, &frames::header(topic)).await;
+        for body in bodies {
+            write(&mut stream, &frames::frame(body)).await;
+        }
+        Some(stream)
+    }
+
     /// Opens a stream and writes these bytes, whatever they are.
     pub async fn open_with_bytes(&self, bytes: &[u8]) -> SendStream {
         let mut stream = self.open_bare().await;
@@ -188,6 +223,16 @@ impl RawConnection {
     /// Waits until the remote has closed this connection.
     pub async fn closed(&self) -> ConnectionError {
         within_patience("the connection closed by the remote", self.connection.closed()).await
+    }
+
+    /// Waits until the remote has closed this connection, and returns its code and its reason text.
+    pub async fn closed_with(&self) -> (u64, String) {
+        match self.closed().await {
+            ConnectionError::ApplicationClosed(close) => {
+                (close.error_code.into_inner(), String::from_utf8_lossy(&close.reason).into_owned())
+            }
+            other => panic!("closed without a word of the application: {other}"),
+        }
     }
 
     /// Whether the connection is still open.
@@ -236,6 +281,26 @@ async fn carry_one_way(street: UdpSocket, remote: SocketAddr) {
         if from != remote {
             let _ = street.send_to(&datagram[..len], remote).await;
         }
+    }
+}
+
+/// Passes on every datagram of `remote`, and the first `passed` of whoever else speaks here.
+async fn carry_first(street: UdpSocket, remote: SocketAddr, mut passed: usize) {
+    let (mut datagram, mut dialer) = (vec![0; 2048], None);
+    while let Ok((len, from)) = street.recv_from(&mut datagram).await {
+        let to = match (from == remote, dialer) {
+            (true, Some(dialer)) => dialer,
+            (true, None) => continue,
+            (false, _) => {
+                dialer = Some(from);
+                match passed.checked_sub(1) {
+                    Some(left) => passed = left,
+                    None => continue,
+                }
+                remote
+            }
+        };
+        let _ = street.send_to(&datagram[..len], to).await;
     }
 }
 

@@ -113,9 +113,60 @@ fn a_prefix_is_full_for_its_own_but_a_forger_cannot_fill_it() {
         assert_eq!(verdict, Verdict::Seated);
         held.push(permit);
     }
-    let refused = scene.knock(0, "192.0.2.1:1", true);
-    assert!(matches!(refused, Decision::Refuse(Reason::RefusedAtPrefixCap)), "{refused:?}");
+    let (ninth, verdict) = scene.connect("192.0.2.1:1", 9, Standing::Unknown);
+    assert_eq!(verdict, Verdict::Away(Shortage::Prefix.close(), Reason::RefusedAtPrefixCap));
+    drop(ninth);
+    let (_known, verdict) = scene.connect("192.0.2.1:1", 10, Standing::Known);
+    assert_eq!(verdict, Verdict::Seated, "who shares an address with strangers is not one of them");
     assert!(matches!(scene.knock(0, "192.0.2.2:1", true), Decision::Shake(_)), "its neighbour is not charged");
+}
+
+/// Behind a relay ids cost nothing to make: one relay counts as one prefix, all of them together as one listener.
+#[test]
+fn a_relay_is_a_listener_and_gets_a_quarter_of_what_strangers_may_have() {
+    let limits = Limits { relay_connections_max: 3, known_reserve: 0, ..roomy().with_connections(8) };
+    let mut scene = Scene::new(Limits { inbound_max: 8, ..limits }, &[8, 3]);
+    let through = |relay: &str, hearsay| Attempt {
+        listener: ListenerId(1),
+        origin: Origin::Relay(relay.parse().expect("a relay's address")),
+        addr: None,
+        is_validated: true,
+        hearsay,
+    };
+    let mut knock = |relay, remote, standing| {
+        let attempt = through(relay, Standing::Unknown);
+        match scene.door.on_attempt(&attempt, scene.now, &mut scene.rng) {
+            Decision::Shake(mut permit) => {
+                let verdict = scene.door.on_identity(&mut permit, id(remote), standing, scene.now);
+                (permit, verdict)
+            }
+            other => panic!("not let in: {other:?}"),
+        }
+    };
+    let held: Vec<_> = (0..2).map(|remote| knock("https://one.example", remote, Standing::Unknown)).collect();
+    assert!(held.iter().all(|(_, verdict)| *verdict == Verdict::Seated));
+    let (_third, verdict) = knock("https://one.example", 3, Standing::Unknown);
+    assert_eq!(verdict, Verdict::Away(Shortage::Prefix.close(), Reason::RefusedAtPrefixCap));
+    let (_other, verdict) = knock("https://two.example", 4, Standing::Unknown);
+    assert_eq!(verdict, Verdict::Seated);
+    let (_known, verdict) = knock("https://two.example", 5, Standing::Known);
+    assert_eq!(verdict, Verdict::Wait(Shortage::Listener), "all relays together are full");
+    let denied = scene.door.on_attempt(&through("https://two.example", Standing::Denied), scene.now, &mut scene.rng);
+    assert!(matches!(denied, Decision::Ignore(Reason::Denied)), "the relay vouches for the id: {denied:?}");
+    assert_eq!(scene.door.listener_uses()[1].in_use, 3);
+}
+
+#[test]
+fn whoever_waits_without_a_handshake_is_looked_at_as_soon_as_there_is_a_place_for_that() {
+    let mut scene = Scene::new(Limits { speculative_max: 2, ..roomy() }, &[1, 48]);
+    let (_member, _) = scene.connect("127.0.0.1:1", 1, Standing::Unknown);
+    let (lobby, _) = scene.connect("127.0.0.1:2", 2, Standing::Unknown);
+    let Decision::Wait(knock, Shortage::Listener) = scene.knock(0, "127.0.0.1:3", true) else { panic!("it waits") };
+    assert!(scene.door.admit_waiting(knock, scene.now).is_none());
+    drop(lobby);
+    let mut permit = scene.door.admit_waiting(knock, scene.now).expect("a place to shake hands");
+    let verdict = scene.door.on_identity(&mut permit, id(3), Standing::Known, scene.now);
+    assert_eq!(verdict, Verdict::Wait(Shortage::Listener), "and then somebody can make room for it");
 }
 
 #[test]

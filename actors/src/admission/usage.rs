@@ -105,9 +105,11 @@ impl Door {
         }
     }
 
-    /// The acceptor tells how long its lines are.
+    /// The acceptor tells how long its lines are. One that was restarted knows nothing of what was before it.
     pub(crate) fn note_lines(&self, lines: Lines) {
-        self.lock().lines = lines;
+        let known = &mut self.lock().lines;
+        let longest = |(_, known): (usize, usize), (len, high_water): (usize, usize)| (len, known.max(high_water));
+        *known = Lines { room: longest(known.room, lines.room), lobby: longest(known.lobby, lines.lobby) };
     }
 
     /// The caps that this room holds.
