@@ -30,6 +30,7 @@ pub(crate) mod buckets;
 pub(crate) mod eviction;
 mod hints;
 pub(crate) mod prefix;
+mod retries;
 pub(crate) mod seats;
 pub(crate) mod usage;
 pub(crate) mod waiting;
@@ -37,6 +38,7 @@ pub(crate) mod waiting;
 use buckets::{BucketLimits, Buckets, Rate};
 use hints::Hints;
 use prefix::{GroupKey, Grouping, Origin};
+use retries::Retries;
 use seats::{Family, Knock, ListenerId, Seats, Shortage, Stage};
 
 /// What a remote that found no slot is told to wait: a slot may come free at any moment, but not for everyone at once.
@@ -67,6 +69,7 @@ struct Books {
     seats: Seats,
     buckets: Buckets,
     hints: Hints,
+    retries: Retries,
     grouping: Grouping,
     listeners: Vec<Listener>,
     lines: usage::Lines,
@@ -140,6 +143,7 @@ impl Door {
             seats: Seats::new(limits.clone(), caps),
             buckets: Buckets::new(bucket_limits(limits), now),
             hints: Hints::default(),
+            retries: Retries::new(secret, now),
             grouping: Grouping::new(secret),
             listeners,
             lines: usage::Lines::default(),
@@ -162,7 +166,10 @@ impl Door {
         let pays = !knock.is_exempt && !is_hinted;
         let is_out_of_tokens = pays && !books.buckets.has_token(&knock.groups, now);
         if !attempt.is_validated && (is_flooded || is_out_of_tokens || books.is_busy(&knock)) {
-            return Decision::Retry;
+            return match attempt.addr {
+                Some(addr) if !books.retries.take(addr, now) => Decision::Ignore(Reason::RetriedEnough),
+                Some(_) | None => Decision::Retry,
+            };
         }
         // Only what is let in pays, so that a remote that keeps trying does not lock itself out.
         if is_out_of_tokens || (!is_hinted && !books.buckets.has_global(now)) {

@@ -64,7 +64,7 @@ codes! {
     SlowPeer = 0x1c => "slow-peer",
     /// The node is shutting down.
     Draining = 0x1d => "draining",
-    /// Nobody claimed the connection, or it was silent for too long.
+    /// No topic wanted the connection.
     Idle = 0x1e => "idle",
     /// Something went wrong on the side that closes.
     Internal = 0x1f => "internal",

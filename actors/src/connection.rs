@@ -94,10 +94,11 @@ pub(crate) enum ConnectionEnd {
 
 impl ConnectionEnd {
     /// What the remote is told. Where the other side has closed already, nobody hears it.
-    fn close(&self, context: &Context, superseded: bool) -> Close {
+    fn close(&self, context: &Context, gauge: &OutboxGauge) -> Close {
         match self {
             ConnectionEnd::Retired if context.is_draining() => Close::new(CloseCode::Draining),
-            ConnectionEnd::Retired if superseded => Close::new(CloseCode::Superseded),
+            ConnectionEnd::Retired if gauge.is_unclaimed() => Close::new(CloseCode::Idle),
+            ConnectionEnd::Retired if gauge.is_superseded() => Close::new(CloseCode::Superseded),
             ConnectionEnd::Retired => Close::new(CloseCode::Retired),
             ConnectionEnd::Ordered(close) | ConnectionEnd::RemoteClosed(close) => *close,
             ConnectionEnd::SlowPeer => Close::new(CloseCode::SlowPeer),
@@ -255,7 +256,7 @@ pub(crate) async fn run(
     if let ConnectionEnd::Broken(reason) = &end {
         context.counters.count(*reason);
     }
-    let close = end.close(&context, gauge.is_superseded());
+    let close = end.close(&context, &gauge);
     connection.close(close.code.number().into(), close.reason().as_bytes());
     if still_receiving {
         // What the remote sent before it saw the close is already here; hand it on.

@@ -45,6 +45,8 @@ reasons! {
     RefusedUnderPressure => "refused-under-pressure",
     /// A source was asked to prove its address.
     AskedToRetry => "asked-to-retry",
+    /// A source that did not prove its address although it was asked several times within a second.
+    RetriedEnough => "retried-enough",
     /// An attempt that waited for a slot and got none in time.
     WaitedInVain => "waited-in-vain",
     /// A remote on the denied list, or one that the embedder does not deal with.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use iroh::endpoint::Connection;
-use n0_future::time::timeout;
+use n0_future::time::sleep;
 
 use crate::{admission::Permit, backoff::redials::Failure, census::Side, connection::Established};
 
@@ -63,16 +63,23 @@ where
     /// Finishes the attempt, at most `deadline` from now. QUIC's idle timer restarts with every packet of a handshake,
     /// so without this a remote could stretch it for ever.
     pub(crate) async fn finish(self, deadline: Duration) -> Result<Established, HandshakeError> {
-        self.finish_or_return(deadline).await.map_err(|(error, _permit)| error)
+        self.finish_before(sleep(deadline)).await.map_err(|(error, _permit)| error)
     }
 
-    /// The same; an attempt that failed gives its permit back to whoever has to account for what it left behind.
-    pub(crate) async fn finish_or_return(self, deadline: Duration) -> Result<Established, (HandshakeError, Permit)> {
+    /// The same, before something happens. An attempt that failed gives its permit back to whoever has to account for what
+    /// it left behind.
+    pub(crate) async fn finish_before(
+        self,
+        over: impl Future<Output = ()>,
+    ) -> Result<Established, (HandshakeError, Permit)> {
         let HalfOpen { attempt, permit, side } = self;
-        match timeout(deadline, attempt).await {
-            Ok(Ok(connection)) => Ok(Established { connection, permit, side }),
-            Ok(Err(error)) => Err((HandshakeError::Failed(error.into()), permit)),
-            Err(_elapsed) => Err((HandshakeError::TimedOut, permit)),
+        tokio::select! {
+            biased; // Finished in the last moment is finished.
+            outcome = attempt => match outcome {
+                Ok(connection) => Ok(Established { connection, permit, side }),
+                Err(error) => Err((HandshakeError::Failed(error.into()), permit)),
+            },
+            () = over => Err((HandshakeError::TimedOut, permit)),
         }
     }
 }

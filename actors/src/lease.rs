@@ -89,6 +89,7 @@ struct OutboxState {
     membership_reserve: usize,
     full_since: Mutex<Option<Instant>>,
     superseded: AtomicBool,
+    unclaimed: AtomicBool,
     overflowed: CancellationToken,
     merits: Mutex<Merits>,
 }
@@ -114,6 +115,7 @@ pub(crate) fn outbox(connection: u64, perennial: bool, limits: &Limits) -> (Leas
         membership_reserve: limits.outbox_membership_reserve,
         full_since: Mutex::new(None),
         superseded: AtomicBool::new(false),
+        unclaimed: AtomicBool::new(false),
         overflowed: CancellationToken::new(),
         merits: Mutex::default(),
     });
@@ -224,6 +226,11 @@ impl LeaseSource {
     pub(crate) fn supersede(&self) {
         self.state.superseded.store(true, Ordering::Relaxed);
     }
+
+    /// Marks the connection as one that no topic wanted.
+    pub(crate) fn mark_unclaimed(&self) {
+        self.state.unclaimed.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Outbox {
@@ -276,6 +283,11 @@ impl OutboxGauge {
     /// Whether another connection to the same remote is used.
     pub(crate) fn is_superseded(&self) -> bool {
         self.state.superseded.load(Ordering::Relaxed)
+    }
+
+    /// Whether no topic ever wanted this connection.
+    pub(crate) fn is_unclaimed(&self) -> bool {
+        self.state.unclaimed.load(Ordering::Relaxed)
     }
 }
 

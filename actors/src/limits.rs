@@ -76,9 +76,10 @@ pub struct Limits {
     pub retry_above: usize,
     /// Attempts per listener that wait for a slot without a handshake.
     pub waiting_max: usize,
-    /// Attempts admitted per second, altogether. A full house of strangers is admitted in one second.
+    /// Attempts admitted per second, altogether. A handshake takes 0.7 ms of a processor (measured), so these take 4 % of
+    /// one.
     pub admissions_per_second: u32,
-    /// Attempts admitted at once before [`Limits::admissions_per_second`] binds.
+    /// Attempts admitted at once before [`Limits::admissions_per_second`] binds: a full house after a restart.
     pub admissions_burst: u32,
     /// Attempts admitted per minute from one address or prefix. go-libp2p's 0.2 per second.
     pub prefix_admissions_per_minute: u32,
@@ -210,8 +211,8 @@ impl Default for Limits {
             speculative_max: 8,
             retry_above: 8,
             waiting_max: 8,
-            admissions_per_second: 100,
-            admissions_burst: 200,
+            admissions_per_second: 50,
+            admissions_burst: 100,
             prefix_admissions_per_minute: 12,
             prefix_admissions_burst: 16,
             relay_admissions_per_minute: 300,

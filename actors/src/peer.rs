@@ -364,7 +364,12 @@ impl PeerState {
                         one.source.supersede();
                     }
                 }
-                Effect::CountUnclaimed => self.shared.connections.counters.count(Reason::ClosedUnclaimed),
+                Effect::Unclaimed(number) => {
+                    self.shared.connections.counters.count(Reason::ClosedUnclaimed);
+                    if let Some(one) = self.loops.get(&number) {
+                        one.source.mark_unclaimed();
+                    }
+                }
                 Effect::Close(number) => {
                     self.shared.connections.counters.count(Reason::ClosedPerPeer);
                     self.order(number, Order { close: Close::new(CloseCode::Superseded), is_polite: false });

@@ -224,6 +224,7 @@ async fn a_crowd_at_the_door_is_asked_about_within_the_bound() {
     let limits = Limits {
         approvals_max: APPROVALS_MAX,
         approval_timeout: PATIENCE,
+        admissions_burst: 200,
         prefix_admissions_burst: 200,
         prefix_admissions_per_minute: 300,
         ..fast_limits()

@@ -28,7 +28,7 @@ pub fn fast_limits() -> Limits {
         handshake_timeout: Duration::from_secs(5),
         frame_timeout: Duration::from_secs(2),
         waiting_timeout: Duration::from_secs(3),
-        first_frame_timeout: Duration::from_secs(2),
+        first_frame_timeout: Duration::from_secs(3),
         unclaimed_timeout: Duration::from_secs(3),
         linger: Duration::from_secs(2),
         farewell_timeout: Duration::from_secs(3),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use iroh::endpoint::Incoming;
-use n0_future::time::{sleep, timeout};
+use n0_future::time::{Instant, sleep, sleep_until, timeout};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::{
@@ -136,18 +136,18 @@ impl Drop for Attempts {
 async fn shake_hands(guest: Guest, context: &Context) -> AttemptEnd {
     let Guest { incoming, permit, listener, addr } = guest;
     let remains = remains_of(&incoming, context);
-    let patience = patience_with(&incoming, context);
+    let is_validated = incoming.remote_addr_validated();
     let attempt =
         async move { incoming.accept().map_err(|error| error.to_string())?.await.map_err(|error| error.to_string()) };
     let outcome = tokio::select! {
         biased;
         strike = context.nursery.faults.strike(Kind::Handshake) => {
-            match timeout(patience, strike.land()).await {
+            match timeout(context.limits.handshake_timeout, strike.land()).await {
                 Ok(()) => Err((HandshakeError::Failed("injected".into()), None)),
                 Err(_elapsed) => Err((HandshakeError::TimedOut, None)),
             }
         }
-        outcome = HalfOpen::new(attempt, permit, Side::Accepted).finish_or_return(patience) => {
+        outcome = HalfOpen::new(attempt, permit, Side::Accepted).finish_before(impatience(is_validated, context)) => {
             outcome.map_err(|(error, permit)| (error, Some(permit)))
         }
     };
@@ -173,10 +173,18 @@ async fn shake_hands(guest: Guest, context: &Context) -> AttemptEnd {
     AttemptEnd::Failed
 }
 
-/// A source that has not proved its address is most likely a forgery when it does not answer, and gets half the time.
-fn patience_with(incoming: &Incoming, context: &Context) -> Duration {
+/// Ends when a handshake has had its time. A source that has not proved its address is most likely a forgery when it does
+/// not answer, and gets half of it; everybody gets a fifth while others wait at the door, which is still several round trips
+/// of the slowest path.
+async fn impatience(is_validated: bool, context: &Context) {
     let handshake_timeout = context.limits.handshake_timeout;
-    if incoming.remote_addr_validated() { handshake_timeout } else { handshake_timeout / 2 }
+    let until = Instant::now() + if is_validated { handshake_timeout } else { handshake_timeout / 2 };
+    loop {
+        sleep_until(until.min(Instant::now() + handshake_timeout / 5)).await;
+        if context.is_scarce() || Instant::now() >= until {
+            return;
+        }
+    }
 }
 
 /// How long QUIC keeps the state of this attempt if it fails. A first packet that closes before it has said hello leaves a

@@ -121,6 +121,12 @@ impl Door {
         let rooms_max = limits.waiting_max * books.listeners.len();
         vec![
             LimitUse::new("connections_max", limits.connections_max, tally.total, total),
+            LimitUse::new(
+                "live_connections",
+                limits.connections_max + limits.speculative_max,
+                tally.total + tally.speculative,
+                books.seats.high_water().live,
+            ),
             LimitUse::new("inbound_max", limits.inbound_max, tally.inbound, inbound),
             LimitUse::new("unknown_inbound", books.seats.unknown_max(), tally.unknown, unknown),
             LimitUse::new("handshakes_max", limits.handshakes_max, tally.shaking(), handshakes),

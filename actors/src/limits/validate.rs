@@ -307,9 +307,9 @@ mod tests {
             (|l| l.speculative_max = 33, "speculative_max of 33 exceeds handshakes_max of 32"),
             (|l| l.waiting_timeout = 11 * SECOND, "waiting_timeout of 11s exceeds dial_timeout of 10s"),
             (|l| l.first_frame_timeout = 11 * SECOND, "first_frame_timeout of 11s exceeds unclaimed_timeout of 10s"),
-            (|l| l.admissions_burst = 99, "admissions_burst of 99 is less than admissions_per_second of 100"),
-            (|l| l.prefix_admissions_burst = 201, "prefix_admissions_burst of 201 exceeds admissions_burst of 200"),
-            (|l| l.relay_admissions_burst = 201, "relay_admissions_burst of 201 exceeds admissions_burst of 200"),
+            (|l| l.admissions_burst = 49, "admissions_burst of 49 is less than admissions_per_second of 50"),
+            (|l| l.prefix_admissions_burst = 101, "prefix_admissions_burst of 101 exceeds admissions_burst of 100"),
+            (|l| l.relay_admissions_burst = 101, "relay_admissions_burst of 101 exceeds admissions_burst of 100"),
             (
                 |l| l.prefix_admissions_per_minute = 301,
                 "prefix_admissions_per_minute of 301 exceeds flood_per_minute of 300",

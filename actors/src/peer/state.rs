@@ -35,7 +35,7 @@ pub(crate) enum Effect {
     /// Close it now: the remote holds more connections than one remote may.
     Close(u64),
     /// One more that nobody claimed in time.
-    CountUnclaimed,
+    Unclaimed(u64),
 }
 
 #[derive(Debug)]
@@ -200,7 +200,7 @@ impl State {
             if let_go {
                 line.kept = false;
                 if !any_ever_claimed {
-                    effects.push(Effect::CountUnclaimed);
+                    effects.push(Effect::Unclaimed(line.number));
                 }
                 effects.push(Effect::LetGo(line.number));
             }
@@ -311,7 +311,7 @@ mod tests {
         let mut state = state(me, peer);
         state.on_connected(1, Side::Accepted, false, now);
         let later = now + Limits::default().unclaimed_timeout;
-        assert_eq!(state.on_tick(later, |_| 0), [Effect::CountUnclaimed, Effect::LetGo(1)]);
+        assert_eq!(state.on_tick(later, |_| 0), [Effect::Unclaimed(1), Effect::LetGo(1)]);
     }
 
     #[test]
