@@ -217,8 +217,7 @@ impl Door {
             return Verdict::Away(Close::new(CloseCode::Denied), Reason::Denied);
         }
         if !permit.is_paid && standing == Standing::Unknown {
-            let knock = books.seats.rows().find(|(seat, _)| *seat == permit.seat).and_then(|(_, row)| row.knock);
-            if let Some(knock) = knock
+            if let Some(knock) = books.seats.knock(permit.seat)
                 && books.buckets.take_group(&knock.groups, now).is_err()
             {
                 let pause = books.buckets.wait(&knock.groups, now);
@@ -240,8 +239,8 @@ impl Door {
     }
 
     /// A permit for an outgoing attempt.
-    pub(crate) fn admit_dial(&self, now: Instant) -> Result<Permit, Shortage> {
-        let seat = self.lock().seats.admit_dial(now)?;
+    pub(crate) fn admit_dial(&self, standing: Standing, now: Instant) -> Result<Permit, Shortage> {
+        let seat = self.lock().seats.admit_dial(standing, now)?;
         Ok(Permit { door: self.clone(), seat, is_paid: true })
     }
 

@@ -401,7 +401,7 @@ impl PeerState {
                 return self.on_not_dialed(myself, Gone::NotDialed);
             }
         }
-        let permit = match self.shared.door.admit_dial(Instant::now()) {
+        let permit = match self.shared.door.admit_dial(context.lists.standing(&self.peer), Instant::now()) {
             Ok(permit) => permit,
             Err(_shortage) => {
                 context.counters.count(Reason::DialRefused);

@@ -23,7 +23,11 @@ mod telemetry;
 mod up;
 mod vitals;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Barrier},
+    time::Duration,
+};
 
 use clap::{CommandFactory, Parser};
 
@@ -32,10 +36,11 @@ use crate::{
     exit::{Exit, Failure},
 };
 
-/// One thread is blocked reading standard input, one writes standard output, two are for whatever a library waits for.
-const BLOCKING_THREADS_MAX: usize = 4;
+/// One thread is blocked reading standard input, one writes standard output, one is for whatever a library waits for.
+const BLOCKING_THREADS: usize = 3;
 
-/// They stay: a thread more or less from one moment to the next would look like a leak, or hide one.
+/// They are there from the start and stay: a thread more or less from one moment to the next would look like a leak, or hide
+/// one.
 const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(24 * 3600);
 
 fn main() {
@@ -78,10 +83,15 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
 fn block_on(future: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .max_blocking_threads(BLOCKING_THREADS)
         .thread_keep_alive(BLOCKING_KEEP_ALIVE)
         .build()
         .map_err(|error| Failure::io("start the runtime", &error))?;
+    let all_there = Arc::new(Barrier::new(BLOCKING_THREADS));
+    for _ in 0..BLOCKING_THREADS {
+        let all_there = all_there.clone();
+        drop(runtime.spawn_blocking(move || _ = all_there.wait()));
+    }
     let ended = runtime.block_on(future);
     runtime.shutdown_background();
     ended

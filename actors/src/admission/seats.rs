@@ -196,6 +196,11 @@ impl Seats {
         &self.resumed
     }
 
+    /// Where an incoming attempt came from.
+    pub(crate) fn knock(&self, seat: u64) -> Option<Knock> {
+        self.rows.get(&seat)?.knock
+    }
+
     pub(crate) fn rows(&self) -> impl Iterator<Item = (u64, &Seat)> {
         self.rows.iter().map(|(number, seat)| (*number, seat))
     }
@@ -238,9 +243,11 @@ impl Seats {
         Ok(self.take(Stage::Speculative, Some(knock), now))
     }
 
-    /// A slot for an outgoing attempt.
-    pub(crate) fn admit_dial(&mut self, now: Instant) -> Result<u64, Shortage> {
-        if self.tally.total >= self.limits.connections_max {
+    /// A slot for an outgoing attempt. The last ones are left for known remotes, whoever dials: nobody could be closed to
+    /// make room for them if we had filled the node with strangers ourselves.
+    pub(crate) fn admit_dial(&mut self, standing: Standing, now: Instant) -> Result<u64, Shortage> {
+        let reserve = if standing == Standing::Known { 0 } else { self.limits.known_reserve };
+        if self.tally.total + reserve >= self.limits.connections_max {
             return Err(Shortage::Global);
         }
         if self.tally.dials >= self.limits.dials_max {

@@ -187,6 +187,18 @@ fn known_remotes_have_slots_that_unknown_ones_cannot_take() {
 }
 
 #[test]
+fn our_own_dials_leave_the_reserve_to_known_remotes() {
+    let mut scene = Scene::new(Limits { known_reserve: 1, ..roomy().with_connections(4) }, &[3, 1]);
+    let dial = |standing| scene.door.admit_dial(standing, scene.now);
+    let held: Vec<_> = (0..3).map(|_| dial(Standing::Unknown).expect("a slot that is not reserved")).collect();
+    assert_eq!(dial(Standing::Unknown).map(drop).unwrap_err(), Shortage::Global);
+    let known = dial(Standing::Known).expect("the reserved one");
+    assert_eq!(dial(Standing::Known).map(drop).unwrap_err(), Shortage::Global);
+    drop((held, known));
+    assert!(matches!(scene.knock(0, "127.0.0.1:1", true), Decision::Shake(_)));
+}
+
+#[test]
 fn a_denied_remote_and_one_beyond_its_rate_are_told_so() {
     let mut scene = Scene::new(Limits { exempt_loopback: false, ..roomy() }, &[96, 48]);
     let (_permit, verdict) = scene.connect("127.0.0.1:1", 1, Standing::Denied);
@@ -240,7 +252,8 @@ fn lowering_a_cap_throws_nobody_out_and_admits_nobody_new() {
     drop(held);
     let error = scene.door.change_limits(&[("inbound_max".into(), 5), ("known_reserve".into(), 5)]).unwrap_err();
     assert!(error.to_string().contains("known_reserve of 5 leaves no slot"), "{error}");
-    assert_eq!(scene.door.uses()[1].max, 5, "all changes or none");
+    let inbound = scene.door.uses().into_iter().find(|one| one.name == "inbound_max").expect("every cap has its line");
+    assert_eq!(inbound.max, 5, "all changes or none");
 }
 
 #[derive(Debug, Clone)]
@@ -306,7 +319,7 @@ proptest! {
                     let now = scene.door.lock().seats.tally().clone();
                     prop_assert!(now.total <= limits.connections_max.max(before.total));
                 }
-                Step::Dial => held.extend(scene.door.admit_dial(scene.now).ok()),
+                Step::Dial => held.extend(scene.door.admit_dial(Standing::Unknown, scene.now).ok()),
                 Step::Establish(which) if !held.is_empty() => {
                     let index = which % held.len();
                     let is_dial = scene.door.lock().seats.rows().any(|(seat, row)| seat == held[index].seat && row.stage == Stage::Dial);

@@ -32,9 +32,9 @@ const IMPOSSIBLE: &[(&str, &str)] = &[
     ("--max-connections 2000000", "connections_max of 2000000 exceeds 1000000"),
     // Handshakes and dials.
     ("--limit handshakes_max=0", "handshakes_max is 0"),
-    ("--limit handshakes_per_listener_max=33", "handshakes_per_listener_max of 33 exceeds handshakes_max of 32"),
-    ("--limit retry_above=33", "retry_above of 33 exceeds handshakes_max of 32"),
-    ("--limit speculative_max=33", "speculative_max of 33 exceeds handshakes_max of 32"),
+    ("--limit handshakes_per_listener_max=17", "handshakes_per_listener_max of 17 exceeds handshakes_max of 16"),
+    ("--limit retry_above=17", "retry_above of 17 exceeds handshakes_max of 16"),
+    ("--limit speculative_max=17", "speculative_max of 17 exceeds handshakes_max of 16"),
     ("--limit dials_max=0", "dials_max is 0"),
     // Memory and time.
     ("--memory-budget 63MiB", "memory_budget of 66060288 bytes is less than 67108864"),
