@@ -131,7 +131,7 @@ impl Mesh {
     }
 
     /// Knows the remote of `addr` from here on, unless it is denied, and remembers its addresses. Dials nobody. Beyond
-    /// [`access::LIST_MAX`] ids, and beyond the pinned addresses there is room for, it is treated like anyone else.
+    /// [`crate::access::LIST_MAX`] ids, and beyond the pinned addresses there is room for, it is treated like anyone else.
     pub fn know(&self, addr: &EndpointAddr) {
         let parts = &self.inner.parts;
         parts.lists.meet(addr.id);
@@ -287,7 +287,7 @@ impl Mesh {
 pub enum Ended {
     /// It was drained.
     Drained,
-    /// A child crashed more often than [`Limits::restarts_max`] in [`Limits::restart_period`]; the text names it.
+    /// A child crashed more often than [`crate::Limits::restarts_max`] in [`crate::Limits::restart_period`]; the text names it.
     GaveUp(String),
 }
 
