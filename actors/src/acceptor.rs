@@ -29,7 +29,7 @@ use crate::{
     admission::{
         Attempt, Decision, Door, Permit, Verdict,
         prefix::Origin,
-        seats::{Knock, ListenerId, Shortage},
+        seats::{Knock, Shortage},
         usage::Lines,
         waiting::Waiting,
     },
@@ -38,7 +38,7 @@ use crate::{
     context::Context,
     counters::Reason,
     ledger::Kind,
-    listeners::Listeners,
+    listeners::{ListenerId, Listeners},
     supervisor::Heartbeat,
 };
 

@@ -22,7 +22,7 @@ use crate::{
     close::{Close, CloseCode},
     counters::Reason,
     limits::{Limits, LimitsError},
-    listeners,
+    listeners::{self, Listener, ListenerId},
     pressure::Pressure,
 };
 
@@ -39,7 +39,7 @@ use buckets::{BucketLimits, Buckets, Rate};
 use hints::Hints;
 use prefix::{GroupKey, Grouping, Origin};
 use retries::Retries;
-use seats::{Family, Knock, ListenerId, Seats, Shortage, Stage};
+use seats::{Family, Knock, Seats, Shortage, Stage};
 
 /// What a remote that found no slot is told to wait: a slot may come free at any moment, but not for everyone at once.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -56,13 +56,6 @@ pub(crate) struct Door {
 
 /// Rung when somebody who waits could be served. Must not wait, and must not come back through the door.
 pub(crate) type Bell = Arc<dyn Fn() + Send + Sync>;
-
-/// One listener as the door sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Listener {
-    pub(crate) name: String,
-    pub(crate) connections_max: usize,
-}
 
 #[derive(Debug)]
 struct Books {

@@ -5,10 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{
-    admission::{Listener, seats::ListenerId},
-    limits::{Limits, LimitsError},
-};
+use crate::limits::{Limits, LimitsError};
 
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +20,17 @@ impl From<SocketAddr> for Listen {
     fn from(addr: SocketAddr) -> Self {
         Self { addr, connections_max: None }
     }
+}
+
+/// A listener by its place in the configuration; relays, all together, are the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ListenerId(pub(crate) usize);
+
+/// One listener: what it is called, and how many it may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    pub(crate) connections_max: usize,
 }
 
 /// The listeners of one node, the relays last.

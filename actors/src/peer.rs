@@ -24,15 +24,17 @@ use crate::{
     handshake::HandshakeError,
     lease::outbox,
     ledger::{Entry, Kind},
-    redial::{Redial, WishWatch},
+    redial::WishWatch,
     routes::Gone,
     supervisor::{Child, Exit, Heartbeat, Pulse},
 };
 
 mod loops;
+mod redial;
 pub(crate) mod state;
 
 use loops::Loop;
+use redial::Redial;
 use state::{Effect, State};
 
 /// What the supervisor of a remote is told.

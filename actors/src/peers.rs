@@ -12,13 +12,14 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::{
-    admission::{EVICTED_RETRY_AFTER, seats::ListenerId, usage::LimitsPart},
+    admission::{EVICTED_RETRY_AFTER, usage::LimitsPart},
     census::{CensusCollector, Part},
     close::{Close, CloseCode},
     connection::{Established, Order},
     counters::Reason,
     ledger::{Entry, Kind},
     limits::LimitsError,
+    listeners::ListenerId,
     peer::{OnIdle, Peer, PeerArguments, PeerMsg, PeerShared},
     pressure::Pressure,
     redial::WishWatch,

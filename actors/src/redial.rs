@@ -1,13 +1,9 @@
 //! The redials of one mesh as its loops share them: lock, clock and dice around `backoff/redials.rs`. Decides nothing.
 //!
-//! [`Redials`] is the whole table, [`Redial`] one remote's line in it, held by the remote's supervisor (`peer.rs`), which
-//! asks before it dials and tells how it went; a topic's [`Wish`] tells it whether anybody still waits. What an end of a connection or of an attempt says of the remote is read
-//! here.
+//! [`Redials`] is the whole table; one remote's line in it is held by the remote's supervisor (`peer/redial.rs`). A topic's
+//! [`Wish`] tells whether anybody still waits for a dial. What an attempt that failed says of its remote is read here.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use iroh::{
     EndpointId,
@@ -18,14 +14,10 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use crate::{
     access::Standing,
-    backoff::redials::{Dial, Failure, Life, RedialTable, Standstill},
-    census::{RedialCensus, Side},
-    close::{Close, CloseCode},
-    connection::{Closed, ConnectionEnd},
-    context::Context,
-    counters::Reason,
+    backoff::redials::{Failure, RedialTable},
+    census::RedialCensus,
+    close::Close,
     limits::Limits,
-    supervisor::Exit,
 };
 
 /// The redials of one mesh. Cheap to clone.
@@ -76,6 +68,12 @@ impl Redials {
         RedialCensus { entries, outage }
     }
 
+    /// Asks or tells the table.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut RedialTable, &mut StdRng) -> T) -> T {
+        let Shared { table, rng } = &mut *self.lock();
+        act(table, rng)
+    }
+
     /// A panic between two lines of the table leaves at worst one pause too long: not worth a poisoned node.
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
@@ -103,88 +101,6 @@ impl WishWatch {
 
     pub(crate) fn is_same(&self, other: &WishWatch) -> bool {
         Weak::ptr_eq(&self.0, &other.0)
-    }
-}
-
-/// One remote's line. Dropping it says that nobody looks after the remote any more.
-#[derive(Debug)]
-pub(crate) struct Redial {
-    peer: EndpointId,
-    context: Context,
-}
-
-impl Redial {
-    pub(crate) fn new(peer: EndpointId, context: &Context) -> Self {
-        Self { peer, context: context.clone() }
-    }
-
-    /// Whether the remote may be dialed now, or when.
-    pub(crate) fn may_dial(&self) -> Dial {
-        let is_known = match self.context.lists.standing(&self.peer) {
-            Standing::Denied => return Dial::No,
-            Standing::Known => true,
-            Standing::Unknown => false,
-        };
-        let Shared { table, rng } = &mut *self.context.redials.lock();
-        table.may_dial(self.peer, is_known, Instant::now(), rng)
-    }
-
-    pub(crate) fn on_dial(&self) {
-        self.context.redials.lock().table.on_dial(&self.peer, Instant::now());
-    }
-
-    pub(crate) fn on_failed(&self, failure: Failure) {
-        let (is_known, live) = (self.is_known(), self.context.routes.remotes());
-        let Shared { table, rng } = &mut *self.context.redials.lock();
-        table.on_failed(self.peer, is_known, failure, live, Instant::now(), rng);
-    }
-
-    pub(crate) fn on_connected(&self, side: Side) {
-        let is_inbound = side == Side::Accepted;
-        self.context.redials.lock().table.on_connected(&self.peer, is_inbound, Instant::now());
-    }
-
-    /// A connection that lived for so long has ended, and the routes know it.
-    pub(crate) fn on_ended(&self, exit: &Exit<Closed>, lived: Duration, was_last: bool) {
-        let end = match exit {
-            Exit::Finished(closed) => failure_of(&closed.end),
-            Exit::Panicked(_) | Exit::Killed => Some(Failure::Ours),
-        };
-        let (is_known, live) = (self.is_known(), self.context.routes.remotes());
-        let Shared { table, rng } = &mut *self.context.redials.lock();
-        table.on_ended(self.peer, is_known, Life { end, lived, was_last }, live, Instant::now(), rng);
-    }
-
-    pub(crate) fn standstill(&self) -> Standstill {
-        self.context.redials.lock().table.standstill(&self.peer, Instant::now())
-    }
-
-    /// The embedder is not asked: what went wrong is told once per attempt, who is welcome before each.
-    fn is_known(&self) -> bool {
-        self.context.lists.listed(&self.peer) == Standing::Known
-    }
-}
-
-impl Drop for Redial {
-    fn drop(&mut self) {
-        self.context.redials.lock().table.on_idle(&self.peer);
-    }
-}
-
-/// What the end of a connection says of its remote; `None`: it was in order.
-fn failure_of(end: &ConnectionEnd) -> Option<Failure> {
-    match end {
-        ConnectionEnd::Retired | ConnectionEnd::RemoteRetired(_) => None,
-        // The lists keep us from dialing whom we denied; once they change, nothing else should.
-        ConnectionEnd::Ordered(Close { code: CloseCode::Denied | CloseCode::Revoked, .. }) => Some(Failure::Ours),
-        ConnectionEnd::Ordered(close) | ConnectionEnd::RemoteClosed(close) => Some(Failure::Closed(*close)),
-        // A slow link is no malice.
-        ConnectionEnd::Broken(Reason::FrameUnfinished) | ConnectionEnd::Lost(_) | ConnectionEnd::SlowPeer => {
-            Some(Failure::Lost)
-        }
-        ConnectionEnd::Broken(_) => Some(Failure::Violation),
-        // A stranger that came and said nothing is not worth an entry: nobody here wanted it.
-        ConnectionEnd::Injected | ConnectionEnd::HelloTimeout => Some(Failure::Ours),
     }
 }
 

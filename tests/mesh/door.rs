@@ -140,7 +140,9 @@ async fn of_sixty_four_who_wait_thirty_two_take_the_places_of_thirty_two_who_lea
 async fn a_slot_comes_free_when_the_node_itself_closes() {
     let mut world = World::new().await;
     let unclaimed_timeout = Duration::from_secs(2);
-    let limits = Limits { waiting_timeout: Duration::from_secs(5), unclaimed_timeout, ..fast_limits() };
+    let first_frame_timeout = unclaimed_timeout;
+    let limits =
+        Limits { waiting_timeout: Duration::from_secs(5), first_frame_timeout, unclaimed_timeout, ..fast_limits() };
     let ours = listen(&mut world, limits, &[("127.0.0.1:0", 1)]).await;
     let first = Guest::knock(&ours.addr()).await;
     ours.serves(std::slice::from_ref(&first), 1).await;
@@ -155,7 +157,7 @@ async fn a_slot_comes_free_when_the_node_itself_closes() {
     third.connected().await;
     ours.serves(std::slice::from_ref(&third), 1).await;
     ours.counts(Reason::ClosedUnclaimed, 1).await;
-    assert_eq!(second.told().await, (0, "retired".into()));
+    assert_eq!(second.told().await, (0x1e, "idle".into()));
     Guest::leave_all([first, second, third]).await;
     world.finish().await;
 }

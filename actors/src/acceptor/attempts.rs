@@ -16,16 +16,14 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::{
     access::Standing,
-    admission::{
-        Permit,
-        seats::{ListenerId, Shortage},
-    },
+    admission::{Permit, seats::Shortage},
     census::Side,
     connection::Established,
     context::Context,
     counters::Reason,
     handshake::{HalfOpen, HandshakeError},
     ledger::Kind,
+    listeners::ListenerId,
 };
 
 /// The QUIC state of a failed attempt lives on for three probe timeouts, of one second each where no round trip was ever

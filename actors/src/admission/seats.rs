@@ -10,11 +10,7 @@ use iroh::EndpointId;
 use n0_future::time::Instant;
 
 use super::prefix::{GroupKey, Groups};
-use crate::{access::Standing, counters::Reason, limits::Limits, pressure::Pressure};
-
-/// A listener by its place in the configuration; relays, all together, are the last one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ListenerId(pub(crate) usize);
+use crate::{access::Standing, counters::Reason, limits::Limits, listeners::ListenerId, pressure::Pressure};
 
 /// Where an incoming attempt came from, and where it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use crate::{
     admission::{
         Door, Occupant,
         eviction::{self, Candidate, Need},
-        seats::ListenerId,
     },
     context::Context,
+    listeners::ListenerId,
 };
 
 /// One connection at most is closed to make room in this time: closing in batches makes a node thrash
