@@ -46,13 +46,20 @@ pub(crate) struct Run {
     /// The scenario
     #[arg(value_enum)]
     pub scenario: Scenario,
-    /// Judged events
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub events: u32,
+    /// Judged epochs: storm, calm, barrier, and again. Without it, one storm between two settled samples
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub epochs: Option<u16>,
+    /// Judged events [default: 300; with --epochs 50 in each]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub events: Option<u32>,
+    /// With --epochs: a barrier is drained within this long, or judged as it stands [default: what the node's own
+    /// timers add up to]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub barrier: Option<Duration>,
     /// Node processes, the observer included
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(3..=200))]
     pub nodes: u16,
-    /// Events before the first judged sample [default: one per node]
+    /// Events before the first judged sample [default: one per node], or epochs of them [default: 4]
     #[arg(long)]
     pub warm_up: Option<u16>,
     /// A probe message follows every so many events
@@ -79,6 +86,32 @@ pub(crate) struct Run {
     /// Write verdict.json, samples.csv, plan.json and the nodes' logs here
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
+}
+
+/// Judged epochs of a run that does not name its own number: the first look at the slope.
+pub(crate) const EPOCHS: u16 = 12;
+
+/// Epochs that fill tables before the first judged one. With four, 99.8 % of runs that settle logarithmically pass.
+pub(crate) const WARM_UP_EPOCHS: u16 = 4;
+
+/// What a node's timers add up to: the idle timeout of `perennial up`, the farewell of a connection, two looks.
+const BARRIER_PARTS: [(&str, u64); 3] = [("idle timeout", 10), ("farewell and grace", 7), ("looks and slack", 8)];
+
+impl Run {
+    /// Judged events, of the run or of one epoch.
+    pub(crate) fn events(&self) -> u32 {
+        self.events.unwrap_or(if self.epochs.is_some() { 50 } else { 300 })
+    }
+
+    /// How long a barrier may take to drain, and why.
+    pub(crate) fn barrier(&self) -> (Duration, String) {
+        if let Some(barrier) = self.barrier {
+            return (barrier, "as asked with --barrier".into());
+        }
+        let sum = BARRIER_PARTS.iter().map(|(_, seconds)| seconds).sum();
+        let because: Vec<String> = BARRIER_PARTS.iter().map(|(what, seconds)| format!("{what} {seconds} s")).collect();
+        (Duration::from_secs(sum), because.join(" + "))
+    }
 }
 
 const FLOOD_HELP: &str = "\

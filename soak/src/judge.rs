@@ -2,6 +2,8 @@
 //!
 //! Nothing is measured here. A figure that is missing makes a check unknown, never passed; a planted leak must fail.
 
+pub(crate) mod counts;
+
 use serde::Serialize;
 
 use crate::{
