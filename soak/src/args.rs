@@ -28,6 +28,16 @@ const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 unknown (too little evid
 pub(crate) enum Verb {
     /// Run one scenario against real node processes on 127.0.0.1 and judge the observer
     Run(Run),
+    /// Judge recorded runs again
+    Judge(Judge),
+    /// Draw a recorded run: one page for people, a plot, a table
+    Report(Draw),
+    /// Prove the judge: every planted fault must be caught by its own invariant, every healthy shape must pass
+    Selftest {
+        /// One JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
     /// Flood a node with strangers, ours and stock in one run, and print what each of them noticed
     Flood(Flood),
     /// The attacker of a flood, in a process of its own: waits for `go` and `stop` on stdin
@@ -112,6 +122,41 @@ impl Run {
         let because: Vec<String> = BARRIER_PARTS.iter().map(|(what, seconds)| format!("{what} {seconds} s")).collect();
         (Duration::from_secs(sum), because.join(" + "))
     }
+}
+
+const JUDGE_HELP: &str = "\
+A run passes only with evidence of flatness: at 12, 20 and 32 judged epochs the slope of the drained heap
+per event is taken (Theil-Sen, exact Kendall bounds). Its upper 99 % bound below the budget passes, its
+lower bound above it fails, anything else is unknown. With several runs the exit code is the worst one:
+70 before 1 before 3 before 2 before 0.";
+
+/// Options of `judge`.
+#[derive(Debug, Args)]
+#[command(after_help = JUDGE_HELP)]
+pub(crate) struct Judge {
+    /// Directories with run.json and barriers.csv
+    #[arg(value_name = "DIR", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// One JSON object per run
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub(crate) struct Draw {
+    /// A directory with run.json and barriers.csv
+    #[arg(value_name = "DIR")]
+    pub run: PathBuf,
+    /// Write one self-contained page [default: report.html in DIR, where nothing else is asked for]
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the heap plot alone
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Write the verdict as a Markdown table
+    #[arg(long, value_name = "FILE")]
+    pub md: Option<PathBuf>,
 }
 
 const FLOOD_HELP: &str = "\

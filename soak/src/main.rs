@@ -10,14 +10,17 @@ mod control;
 mod epochs;
 mod flood;
 mod judge;
+mod page;
 mod plan;
 mod process;
 mod report;
 mod run_files;
 mod run_format;
 mod samples;
+mod selftest;
 mod socket;
 mod storm;
+mod verbs;
 mod view;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -52,6 +55,12 @@ fn main() -> ExitCode {
     match cli.verb {
         Verb::List { json } => list(json),
         Verb::Run(args) => run(&args),
+        Verb::Judge(args) => verbs::judge(&args),
+        Verb::Report(args) => verbs::report(&args),
+        Verb::Selftest { json } => {
+            let beside = std::env::current_exe().unwrap_or_default();
+            selftest::run(&beside.with_file_name(format!("perennial-soak-plant{}", std::env::consts::EXE_SUFFIX)), json)
+        }
         Verb::Flood(args) => flood(&args),
         Verb::Attack(args) => attack(&args),
     }
@@ -211,7 +220,12 @@ async fn in_epochs(args: &Run, bin: PathBuf) -> Result<u8> {
         () = epochs::run(&mut record, cluster, args.max_time) => {}
     }
     run_files::write(&directory, &record)?;
-    Ok(0)
+    let verdict = judge::epochs::judge(&record);
+    if args.report.is_some() {
+        verbs::write_all(&directory, &record, &verdict)?;
+    }
+    verbs::print(&directory, &record, &verdict, args.json)?;
+    Ok(judge::epochs::exit_code(&record, &verdict))
 }
 
 fn draw_epochs(args: &Run, bin: &std::path::Path, seed: u64) -> Record {
