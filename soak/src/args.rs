@@ -59,6 +59,9 @@ pub(crate) struct Run {
     /// Judged epochs: storm, calm, barrier, and again. Without it, one storm between two settled samples
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub epochs: Option<u16>,
+    /// With --epochs, how much the node can tell: 0 what the kernel sees, 1 lines, 2 counters. What is beyond is not judged
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub level: u8,
     /// Judged events [default: 300; with --epochs 50 in each]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub events: Option<u32>,

@@ -195,12 +195,17 @@ impl Cluster {
 
     /// Waits until a node that has just joined has a neighbour.
     pub(crate) async fn connected(&self, node: usize) -> Result<(), Fault> {
-        let has_neighbor =
-            |cluster: &Self| cluster.nodes[node].as_ref().is_some_and(|process| !process.view().neighbors.is_empty());
-        if self.wait(Instant::now() + HEAL_TIMEOUT, has_neighbor).await {
+        if self.connected_within(node, HEAL_TIMEOUT).await {
             return Ok(());
         }
         Err(format!("node {node} had no neighbour {} s after joining", HEAL_TIMEOUT.as_secs()))
+    }
+
+    /// As [`Self::connected`], with a deadline of the caller's and an answer in place of a fault.
+    pub(crate) async fn connected_within(&self, node: usize, timeout: Duration) -> bool {
+        let has_neighbor =
+            |cluster: &Self| cluster.nodes[node].as_ref().is_some_and(|process| !process.view().neighbors.is_empty());
+        self.wait(Instant::now() + timeout, has_neighbor).await
     }
 
     fn is_whole(&self) -> bool {

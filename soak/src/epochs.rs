@@ -32,6 +32,9 @@ const CALM_HEAP: u64 = 4 << 10;
 /// After a storm the overlay is waited for so long before the probes cross it.
 const HEAL_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// A node that rejoined has a neighbour within this long. A twentieth of a second is usual.
+const REJOIN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A run in progress.
 struct Epochs<'a> {
     record: &'a mut Record,
@@ -158,13 +161,27 @@ impl Epochs<'_> {
         let cluster = &self.cluster;
         let rotations = turns.iter().map(|(node, via, away)| async move {
             let (begun, touching) = (Instant::now(), cluster.observer_sees(*node));
-            rotate(cluster, *node, *via, *away).await.map(|()| (*node, begun.elapsed(), touching))
+            rotate(cluster, *node, *via, *away).await.map(|connected| (*node, begun.elapsed(), touching, connected))
         });
+        let mut lonely = Vec::new();
         for done in join_all(rotations).await {
-            let (node, took, touching) = done?;
+            let (node, took, touching, connected) = done?;
             self.injected("rotate", node, took, touching);
+            lonely.extend((!connected).then_some(node));
+        }
+        for node in lonely {
+            self.fetch_back(node).await?;
         }
         Ok(())
+    }
+
+    /// A node that found nobody is a fault, and the storm needs it all the same: it joins once more, through the observer.
+    async fn fetch_back(&mut self, node: usize) -> Result<(), Fault> {
+        let seconds = REJOIN_TIMEOUT.as_secs();
+        let sentence = format!("node {node} had no neighbour {seconds} s after joining");
+        self.happened(node, Happened::Fault { sentence });
+        rotate(&self.cluster, node, OBSERVER, Duration::ZERO).await?;
+        self.cluster.connected(node).await
     }
 
     fn injected(&mut self, action: &str, node: usize, took: Duration, touching: bool) {
@@ -275,8 +292,8 @@ impl Epochs<'_> {
     }
 }
 
-/// A node leaves the topic, stays away, and rejoins through another.
-async fn rotate(cluster: &Cluster, node: usize, via: usize, away: Duration) -> Result<(), Fault> {
+/// A node leaves the topic, stays away, and rejoins through another. Whether it had a neighbour in time.
+async fn rotate(cluster: &Cluster, node: usize, via: usize, away: Duration) -> Result<bool, Fault> {
     let control = cluster.process(node)?.control.clone();
     let peer = cluster.address(via)?;
     let wrong = |error| format!("node {node}: {error}");
@@ -285,7 +302,7 @@ async fn rotate(cluster: &Cluster, node: usize, via: usize, away: Duration) -> R
     cluster.process(node)?.view().neighbors.clear();
     tokio::time::sleep(away).await;
     socket::ask(&control, json!({"request": "join", "topic": TOPIC, "peers": [peer]})).await.map_err(wrong)?;
-    cluster.connected(node).await
+    Ok(cluster.connected_within(node, REJOIN_TIMEOUT).await)
 }
 
 fn deliveries(row: &mut Barrier, probes: &[Probe]) {

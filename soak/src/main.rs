@@ -247,7 +247,7 @@ fn draw_epochs(args: &Run, bin: &std::path::Path, seed: u64) -> Record {
         schema: SCHEMA,
         scenario: args.scenario.name().to_owned(),
         seed,
-        level: 2,
+        level: args.level,
         subject,
         argv: std::env::args().skip(1).collect(),
         nodes: args.nodes.into(),

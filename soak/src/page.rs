@@ -125,7 +125,8 @@ fn heap_plot(record: &Record) -> String {
 fn counts_plot(record: &Record) -> String {
     let rows = observer(record);
     let mut plot = base(record, "", "tasks and connections");
-    let figures: [(&'static str, &'static str, fn(&Barrier) -> Option<u64>); 3] = [
+    type Figure = fn(&Barrier) -> Option<u64>;
+    let figures: [(&'static str, &'static str, Figure); 3] = [
         ("tasks", "a", |row| row.tasks),
         ("connections", "b", |row| row.connections),
         ("peers", "c", |row| row.peers.or(row.neighbors)),
@@ -154,27 +155,24 @@ fn delivery_plot(record: &Record) -> String {
     plot.svg()
 }
 
-/// A plot over the events of the run, its warm-up shaded, with a tick for every fault underneath.
+/// A plot over the events of the run, its warm-up shaded. Underneath a tick for every event that hit a neighbour of the
+/// observer; across it a line where a message was missed or a node did wrong.
 fn base(record: &Record, unit: &'static str, title: &'static str) -> Plot {
     let info = &record.info;
     let each = u64::from(info.events_per_epoch);
     let last = record.barriers.iter().map(|row| row.events).max().unwrap_or(each);
-    let mut rug: Vec<f64> = Vec::new();
+    let (mut rug, mut bad, mut done) = (Vec::new(), Vec::new(), 0.0);
     for event in record.events.iter().flatten() {
         match event.happened {
-            Happened::Injected { .. } => rug.push(rug.len() as f64 + 1.0),
-            Happened::Exited { .. } | Happened::Fault { .. } => {}
+            Happened::Injected { touching, .. } => {
+                done += 1.0;
+                rug.extend(touching.then_some(done));
+            }
+            Happened::Exited { .. } | Happened::Fault { .. } => bad.push(done),
         }
     }
-    if record.events.is_none() {
-        // Without the events themselves, as many as the barriers counted.
-        rug = (1..=last).map(|event| event as f64).collect();
-    }
-    let missed = observer(record)
-        .iter()
-        .filter(|row| row.missed.is_some_and(|missed| missed > 0))
-        .map(|row| row.events as f64)
-        .collect();
+    let missed = observer(record).into_iter().filter(|row| row.missed.is_some_and(|missed| missed > 0));
+    bad.extend(missed.map(|row| row.events as f64));
     let minutes = record.barriers.iter().map(|row| row.at_ms).max().unwrap_or(0) as f64 / 60e3;
     let warm_up = u64::from(info.warm_up_epochs) * each;
     Plot {
@@ -184,7 +182,7 @@ fn base(record: &Record, unit: &'static str, title: &'static str) -> Plot {
         warm_up: warm_up as f64,
         minutes,
         rug,
-        missed,
+        bad,
         lines: Vec::new(),
         band: Vec::new(),
     }

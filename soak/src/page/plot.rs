@@ -24,8 +24,8 @@ pub(super) struct Plot {
     /// How long the run took, for the scale above.
     pub minutes: f64,
     pub rug: Vec<f64>,
-    /// Events at which messages were missed.
-    pub missed: Vec<f64>,
+    /// Events at which something went wrong.
+    pub bad: Vec<f64>,
     pub lines: Vec<Line>,
     /// The corners of an area, in order.
     pub band: Vec<(f64, f64)>,
@@ -126,9 +126,9 @@ impl Plot {
         if !ticks.is_empty() {
             *out += &format!("<path class=\"rug\" d=\"{ticks}\"/>");
         }
-        let missed: String = self.missed.iter().map(|x| format!("M{:.1} {TOP}V{bottom}", frame.x(*x))).collect();
-        if !missed.is_empty() {
-            *out += &format!("<path class=\"missed\" d=\"{missed}\"/>");
+        let bad: String = self.bad.iter().map(|x| format!("M{:.1} {TOP}V{bottom}", frame.x(*x))).collect();
+        if !bad.is_empty() {
+            *out += &format!("<path class=\"bad\" d=\"{bad}\"/>");
         }
     }
 }
