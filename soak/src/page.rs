@@ -39,7 +39,7 @@ pub(crate) fn html(record: &Record, verdict: &Verdict) -> String {
     );
     for (caption, svg) in [
         (
-            "Live heap of the observer at drained barriers, connections discounted. The band is where the slope may lie \
+            "Live heap of the observer at drained barriers, connections to peers discounted. The band is where the slope may lie \
           (Theil–Sen, exact 99 % bounds); the dashed line is the budget. The axis starts at zero.",
             heap_plot(record),
         ),

@@ -27,7 +27,7 @@ fn archived_stock_runs_fail_with_the_leak_by_name() {
         let json = soak(&["judge", "--json", &sample(name)]);
         let verdict: Value = serde_json::from_slice(&json.stdout).unwrap();
         let heap = verdict["checks"].as_array().unwrap().iter().find(|check| check["id"] == "I7").unwrap();
-        assert_ne!(heap["outcome"], "pass", "{name}: {heap}");
+        assert_eq!(heap["outcome"], "fail", "{name}: {heap}");
     }
 }
 

@@ -7,12 +7,13 @@ use super::{
 };
 use crate::run_format::Barrier;
 
-/// A node's heap without what its open connections explain, over events.
+/// A node's heap without what its connections to peers explain, over events. Connections beyond its peers explain
+/// nothing: their heap is the leak.
 pub(crate) fn heap_points(case: &Case<'_>, rows: &[&Barrier]) -> Vec<(f64, f64)> {
     let each = case.record.info.thresholds.heap_bytes_per_connection as f64;
     let point = |row: &&Barrier| {
-        let connections = row.connections.unwrap_or(0) as f64;
-        Some((row.events as f64, row.heap_bytes? as f64 - each * connections))
+        let explained = row.connections.unwrap_or(0).min(row.peers.unwrap_or_else(|| case.remotes()));
+        Some((row.events as f64, row.heap_bytes? as f64 - each * explained as f64))
     };
     rows.iter().filter_map(point).collect()
 }
