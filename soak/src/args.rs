@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use iroh_gossip::proto::TopicId;
 use perennial_soak::attack::{COUNT_MAX, Kind};
 
-use crate::plan::Scenario;
+use crate::{judge::epochs::INVARIANTS, plan::Scenario};
 
 /// Kills, respawns and rotates real perennial nodes, and judges what is left behind.
 #[derive(Debug, Parser)]
@@ -51,7 +51,9 @@ pub(crate) enum Verb {
     },
 }
 
+/// Options of `run`.
 #[derive(Debug, Args)]
+#[command(after_help = RUN_HELP)]
 pub(crate) struct Run {
     /// The scenario
     #[arg(value_enum)]
@@ -62,6 +64,12 @@ pub(crate) struct Run {
     /// With --epochs, how much the node can tell: 0 what the kernel sees, 1 lines, 2 counters. What is beyond is not judged
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=2))]
     pub level: u8,
+    /// With --epochs, growth of the drained heap per event that is allowed, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 512)]
+    pub theta_heap: u32,
+    /// With --epochs, an invariant that is reported and not judged, with the reason, such as I7:smoke. May be repeated
+    #[arg(long, value_name = "ID:REASON", value_parser = allowance)]
+    pub allow: Vec<(String, String)>,
     /// Judged events [default: 300; with --epochs 50 in each]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub events: Option<u32>,
@@ -161,6 +169,26 @@ pub(crate) struct Draw {
     #[arg(long, value_name = "FILE")]
     pub md: Option<PathBuf>,
 }
+
+fn allowance(text: &str) -> Result<(String, String), String> {
+    let wrong = || format!("`{text}` is no allowance; write it as I9:reason");
+    let (id, reason) = text.split_once(':').filter(|(_, reason)| !reason.is_empty()).ok_or_else(wrong)?;
+    if !INVARIANTS.iter().any(|(known, _)| *known == id) {
+        return Err(format!("`{id}` is no invariant; there are I1 to I{}", INVARIANTS.len()));
+    }
+    Ok((id.to_owned(), reason.to_owned()))
+}
+
+const RUN_HELP: &str = "\
+With --epochs the plan is written first, every node is looked at once a second, and after each storm the mesh
+is waited for until it is provably drained: no half-open handshake, no orphan, as many connection tasks as
+open connections as peers in the table, and the heap at rest, twice in a row. What is then found is a
+barrier, and seventeen invariants judge the barriers (`perennial-soak judge --help`).
+
+Examples:
+  perennial-soak run rotate --epochs 12 --report runs/a
+  perennial-soak run rotate --epochs 12 --level 1 --bin target/release/perennial-soak-stock
+  perennial-soak run kill --epochs 3 --allow I7:smoke";
 
 const FLOOD_HELP: &str = "\
 Attacks, each NAME or NAME:COUNT:
@@ -355,6 +383,22 @@ mod tests {
         let attacks = flood.attacks();
         assert_eq!(attacks[0], Attack { kind: Kind::Idle, count: 7 });
         assert_eq!(attacks[1], Attack { kind: Kind::Mix, count: 9 });
+    }
+
+    #[test]
+    fn an_allowance_names_an_invariant_and_a_reason() {
+        assert_eq!(allowance("I9:arenas"), Ok(("I9".into(), "arenas".into())));
+        assert_eq!(allowance("I18:no").unwrap_err(), "`I18` is no invariant; there are I1 to I17");
+        assert!(allowance("I9").is_err() && allowance("I9:").is_err());
+    }
+
+    #[test]
+    fn a_barrier_waits_as_long_as_the_timers_of_a_node() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["soak", "run", "rotate"], args].concat()).unwrap().verb;
+        let Verb::Run(run) = parse(&["--epochs", "3"]) else { panic!("run was asked for") };
+        assert_eq!((run.barrier().0, run.events()), (Duration::from_secs(25), 50));
+        let Verb::Run(run) = parse(&["--barrier", "6s"]) else { panic!("run was asked for") };
+        assert_eq!((run.barrier().0, run.events()), (Duration::from_secs(6), 300));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! `perennial-soak`: storms over real node processes, and a verdict on what they leave behind.
 //!
-//! Reading order: `plan` (what will happen) → `cluster`, `process`, `control`, `view` (the nodes, over their public
-//! interfaces only) → `storm` (one run) → `samples`, `judge` (figures in, verdict out) → `report`. `flood` is a
-//! house of its own: strangers instead of storms. This file parses, dispatches and chooses the exit code.
+//! Reading order: `plan` (what will happen) → `cluster`, `process`, `control`, `socket`, `view` (the nodes, over their
+//! public interfaces only) → `epochs` (storm, calm, barrier, and again) → `run_format` (what is kept of it) → `judge/`
+//! (records in, verdict out) → `page` (a run for people). `selftest` proves the judge. `storm`, `samples`, `judge.rs` and
+//! `report` are the shorter run: one storm between two settled samples. `flood` is a house of its own: strangers instead of
+//! storms. This file parses, dispatches and chooses the exit code.
 
 mod args;
 mod cluster;
@@ -255,9 +257,9 @@ fn draw_epochs(args: &Run, bin: &std::path::Path, seed: u64) -> Record {
         warm_up_epochs,
         epochs,
         events_per_epoch: args.events(),
-        thresholds: Thresholds::default(),
+        thresholds: Thresholds { heap_bytes_per_event: args.theta_heap.into(), ..Thresholds::default() },
         deadlines: Deadlines { barrier_ms: barrier.as_millis() as u64, retire_ms: barrier.as_millis() as u64, because },
-        allow: Default::default(),
+        allow: args.allow.iter().cloned().collect(),
         facts: Vec::new(),
         harness: None,
         harness_error: None,

@@ -113,6 +113,76 @@ pub(crate) fn worst(codes: impl IntoIterator<Item = u8>) -> u8 {
 mod tests {
     use super::*;
 
+    fn outcome_of(record: &Record, id: &str) -> Outcome {
+        judge(record).checks.into_iter().find(|check| check.name == id).unwrap().outcome
+    }
+
+    #[test]
+    fn a_run_without_barriers_is_unknown_and_never_passes() {
+        let mut record = crate::selftest::record("none");
+        record.barriers.clear();
+        assert_eq!(judge(&record).outcome, Outcome::Unknown);
+        for id in ["I1", "I2", "I7", "I11", "I12"] {
+            assert_eq!(outcome_of(&record, id), Outcome::Unknown, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_storm_that_did_not_happen_proves_nothing() {
+        let mut record = crate::selftest::record("none");
+        record.info.facts[0].reached = Some(99);
+        assert_eq!(headline(&record, &judge(&record)), "UNKNOWN I17: events touched the observer: 99 (at least 100)");
+        record.info.facts[0].reached = None;
+        assert_eq!(outcome_of(&record, "I17"), Outcome::Unknown);
+        record.info.facts.clear();
+        assert_eq!(outcome_of(&record, "I17"), Outcome::Unknown);
+    }
+
+    #[test]
+    fn what_nobody_recorded_is_unknown_where_it_was_promised() {
+        let mut record = crate::selftest::record("none");
+        record.barriers.iter_mut().for_each(|row| row.heap_bytes = None);
+        assert_eq!(outcome_of(&record, "I7"), Outcome::Unknown);
+        record.info.level = 1;
+        assert_eq!(outcome_of(&record, "I7"), Outcome::NotJudged);
+        let mut record = crate::selftest::record("none");
+        record.events = None;
+        assert_eq!(outcome_of(&record, "I14"), Outcome::Unknown);
+        record.info.harness = None;
+        assert_eq!(outcome_of(&record, "I16"), Outcome::Unknown);
+    }
+
+    #[test]
+    fn an_allowance_keeps_the_finding_and_drops_the_judgement() {
+        let mut record = crate::selftest::record("leak-fd");
+        record.info.allow.insert("I6".into(), "a known leak".into());
+        let verdict = judge(&record);
+        assert_eq!(verdict.outcome, Outcome::Pass);
+        let check = verdict.checks.iter().find(|check| check.name == "I6").unwrap();
+        assert!(check.detail.starts_with("allowed (a known leak): descriptors of node 0 grew"), "{}", check.detail);
+    }
+
+    #[test]
+    fn a_harness_that_failed_says_so_before_anything_else() {
+        let mut record = crate::selftest::record("leak-task");
+        record.info.harness_error = Some("no space left".into());
+        let verdict = judge(&record);
+        assert_eq!(
+            (exit_code(&record, &verdict), headline(&record, &verdict).as_str()),
+            (70, "HARNESS ERROR: no space left")
+        );
+    }
+
+    #[test]
+    fn a_leak_at_a_node_that_is_not_the_observer_is_found() {
+        let mut record = crate::selftest::record("none");
+        for row in record.barriers.iter_mut().filter(|row| row.node == 2) {
+            row.heap_bytes = row.heap_bytes.map(|bytes| bytes + 4096 * row.events);
+        }
+        let said = headline(&record, &judge(&record));
+        assert!(said.starts_with("FAIL I7: heap +") && said.ends_with("at node 2"), "{said}");
+    }
+
     #[test]
     fn the_worst_code_wins_in_the_order_of_the_help() {
         assert_eq!(worst([]), 0);
