@@ -124,9 +124,7 @@ impl Epochs<'_> {
         for lanes in turns.chunks(LANES) {
             self.storm(lanes).await?;
             self.progress.inc(lanes.len() as u64);
-            if self.looked.elapsed() >= LOOK_INTERVAL {
-                self.look().await;
-            }
+            self.look_if_due().await;
             if let Some(node) = self.cluster.ended().first() {
                 return Err(format!("node {node} ended by itself; {}", self.cluster.last_words(*node)));
             }
@@ -154,17 +152,34 @@ impl Epochs<'_> {
                     let (begun, touching) = (Instant::now(), self.cluster.observer_sees(node));
                     self.cluster.kill(node, via, Duration::from_millis(away_ms), identity).await?;
                     self.injected("kill", node, begun.elapsed(), touching);
+                    self.look_if_due().await;
                 }
                 Step::Probe { .. } => {}
             }
         }
         let cluster = &self.cluster;
-        let rotations = turns.iter().map(|(node, via, away)| async move {
+        let mut rotations = Box::pin(join_all(turns.iter().map(|(node, via, away)| async move {
             let (begun, touching) = (Instant::now(), cluster.observer_sees(*node));
             rotate(cluster, *node, *via, *away).await.map(|connected| (*node, begun.elapsed(), touching, connected))
-        });
+        })));
+        let (mut looked, mut gap_max, mut rows) = (self.looked, self.gap_max, Vec::new());
+        let done = loop {
+            tokio::select! {
+                // What is done comes first, and the look that was due is taken with the next steps.
+                biased;
+                done = &mut rotations => break done,
+                () = tokio::time::sleep_until(looked + LOOK_INTERVAL) => {
+                    gap_max = gap_max.max(looked.elapsed());
+                    looked = Instant::now();
+                    rows.extend(self.rows().await);
+                }
+            }
+        };
+        drop(rotations);
+        (self.looked, self.gap_max) = (looked, gap_max);
+        self.record.looks.get_or_insert_default().extend(rows.into_iter().map(looked_at));
         let mut lonely = Vec::new();
-        for done in join_all(rotations).await {
+        for done in done {
             let (node, took, touching, connected) = done?;
             self.injected("rotate", node, took, touching);
             lonely.extend((!connected).then_some(node));
@@ -236,23 +251,14 @@ impl Epochs<'_> {
         looks.into_iter().map(place).collect()
     }
 
-    async fn look(&mut self) {
+    async fn look_if_due(&mut self) {
+        if self.looked.elapsed() < LOOK_INTERVAL {
+            return;
+        }
         self.gap_max = self.gap_max.max(self.looked.elapsed());
         self.looked = Instant::now();
-        let looks = self.rows().await.into_iter().map(|row| Look {
-            at_ms: row.at_ms,
-            epoch: row.epoch,
-            node: row.node,
-            events: row.events,
-            connections: row.connections,
-            tasks: row.tasks,
-            heap_bytes: row.heap_bytes,
-            rss_bytes: row.rss_bytes,
-            fds: row.fds,
-            threads: row.threads,
-            connection: row.kinds.get("connection").copied(),
-        });
-        self.record.looks.get_or_insert_default().extend(looks);
+        let rows = self.rows().await;
+        self.record.looks.get_or_insert_default().extend(rows.into_iter().map(looked_at));
     }
 
     fn happened(&mut self, node: usize, happened: Happened) {
@@ -289,6 +295,22 @@ impl Epochs<'_> {
                 why.unwrap_or_default(),
             );
         });
+    }
+}
+
+fn looked_at(row: Barrier) -> Look {
+    Look {
+        at_ms: row.at_ms,
+        epoch: row.epoch,
+        node: row.node,
+        events: row.events,
+        connections: row.connections,
+        tasks: row.tasks,
+        heap_bytes: row.heap_bytes,
+        rss_bytes: row.rss_bytes,
+        fds: row.fds,
+        threads: row.threads,
+        connection: row.kinds.get("connection").copied(),
     }
 }
 

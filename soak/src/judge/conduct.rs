@@ -140,6 +140,7 @@ pub(crate) fn the_log_is_quiet(case: &Case<'_>) -> Check {
 pub(crate) fn the_harness_is_no_suspect(case: &Case<'_>) -> Check {
     const ID: &str = "I16";
     const CPU_SHARE_MAX: f64 = 0.15;
+    const GAP_MAX: f64 = 2.0;
     let Some(harness) = case.record.info.harness else {
         return unknown(ID, "the harness did not say what it cost".into());
     };
@@ -148,9 +149,6 @@ pub(crate) fn the_harness_is_no_suspect(case: &Case<'_>) -> Check {
     let late = gap > GAP_MAX || harness.cpu_share > CPU_SHARE_MAX;
     if late { unknown(ID, words) } else { pass(ID, words) }
 }
-
-/// Looks fall between events; one that takes a rejoin longer than usual delays the next.
-const GAP_MAX: f64 = 4.0;
 
 /// I17: what the scenario is about did happen.
 pub(crate) fn the_storm_happened(case: &Case<'_>) -> Check {

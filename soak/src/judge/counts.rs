@@ -2,7 +2,7 @@
 
 use super::{
     Check,
-    case::{Case, Told, fail, not_judged, pass},
+    case::{Case, Told, fail, not_judged, pass, unknown},
 };
 use crate::run_format::{Barrier, Kind};
 
@@ -53,8 +53,8 @@ pub(crate) fn ledger_adds_up(case: &Case<'_>) -> Check {
     let mut seen = 0;
     for (epoch, node, kind) in in_looks.chain(at_barriers) {
         seen += 1;
-        let owned = kind.owned.map_or(0, |owned| owned as i64);
-        if kind.alive() < 0 || kind.orphans.is_some_and(|orphans| kind.alive() - owned != orphans) {
+        let told = kind.owned.zip(kind.orphans);
+        if kind.alive() < 0 || told.is_some_and(|(owned, orphans)| kind.alive() - owned as i64 != orphans) {
             return fail(ID, format!("the ledger of node {node} does not add up in epoch {epoch}: {kind}"));
         }
     }
@@ -128,8 +128,10 @@ pub(crate) fn tasks_are_explained(case: &Case<'_>) -> Check {
     for (node, rows) in case.by_node.iter().filter(|(node, _)| case.lived(**node)) {
         let rest = |row: &&Barrier| Some(row.tasks? as i64 - (each * row.connections?) as i64);
         let rests: Vec<i64> = rows.iter().filter_map(rest).collect();
-        let (Some(base), Some(stayed)) = (rests.first(), rests.iter().rev().take(3).min()) else { continue };
-        if stayed > base {
+        let Some((base, stayed)) = rests.first().zip(stayed(&rests)) else {
+            return unknown(ID, format!("node {node} has one judged barrier; growth takes two to see"));
+        };
+        if stayed > *base {
             let tasks: Vec<u64> = rows.iter().filter_map(|row| row.tasks).collect();
             let (first, last) = (tasks[0], tasks[tasks.len() - 1]);
             return fail(
@@ -159,6 +161,11 @@ fn tasks_per_connection(case: &Case<'_>) -> u64 {
     perennial_soak::stats::median(&slopes).map_or(3, |slope| slope.round().clamp(0.0, 16.0) as u64)
 }
 
+/// The least of the last three barriers after the first: what is there at all of them was no passer-by.
+fn stayed<T: Copy + Ord>(figures: &[T]) -> Option<T> {
+    figures.iter().skip(1).rev().take(3).min().copied()
+}
+
 /// I6: descriptors are those of the start, since QUIC has one socket. Threads may grow by two: a runtime's pool for
 /// blocking work fills once, at its first use, and that may be late.
 pub(crate) fn descriptors_stay(case: &Case<'_>) -> Check {
@@ -167,6 +174,9 @@ pub(crate) fn descriptors_stay(case: &Case<'_>) -> Check {
     type Figure = fn(&Barrier) -> Option<u64>;
     let figures: [(&str, u64, Figure); 2] =
         [("descriptors", 0, |row| row.fds), ("threads", PASSING, |row| row.threads)];
+    if let Err(answer) = case.told(ID, 0, case.observer(), "descriptors", |row| row.fds) {
+        return answer;
+    }
     let mut sentence = Vec::new();
     for (node, rows) in case.by_node.iter().filter(|(node, _)| case.lived(**node)) {
         for (what, spare, figure) in figures {
@@ -177,7 +187,9 @@ pub(crate) fn descriptors_stay(case: &Case<'_>) -> Check {
             let told: Vec<u64> = told.into_iter().map(|(_, figure)| figure).collect();
             let base = told[0];
             let most = told.iter().max().copied().unwrap_or(base);
-            let stayed = told.iter().rev().take(3).min().copied().unwrap_or(base);
+            let Some(stayed) = stayed(&told) else {
+                return unknown(ID, format!("node {node} has one judged barrier; growth takes two to see"));
+            };
             if stayed > base + spare || most > base + PASSING {
                 let last = told[told.len() - 1];
                 return fail(ID, format!("{what} of node {node} grew from {base} to {last}, {most} at most"));
