@@ -161,7 +161,11 @@ pub(crate) fn draw_epoch(shape: Shape, epoch: u32) -> Vec<Step> {
         }
         let node = away[turn % LANES];
         let staying: Vec<usize> = (0..shape.nodes).filter(|other| !away.contains(other)).collect();
-        let via = staying[rng.random_range(0..staying.len())];
+        let via = match shape.scenario {
+            Scenario::Rotate => staying[rng.random_range(0..staying.len())],
+            // Who returns through somebody who dies a second later knows nobody alive, and no protocol can help it.
+            Scenario::Kill => OBSERVER,
+        };
         let away_ms = rng.random_range(50..=400);
         steps.push(step(shape.scenario, turn, node, via, away_ms));
     }

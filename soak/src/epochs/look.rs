@@ -65,15 +65,16 @@ fn on_ledger(row: &mut Barrier, ledger: &Value) {
 
 fn on_status(row: &mut Barrier, status: &Value) {
     let figure = |name: &str| status[name].as_u64();
-    row.connections = figure("connections");
     row.half_open = figure("half_open");
+    // Ours counts half-open ones against the cap, and so among its connections.
+    row.connections = figure("connections").map(|held| held.saturating_sub(row.half_open.unwrap_or(0)));
     row.neighbors = figure("neighbors");
     row.tasks = figure("alive_tasks");
     row.heap_bytes = figure("heap_bytes");
     let cap = figure("connection_cap");
     row.stores.insert(
         "connections".into(),
-        Store { size: row.connections, cap, high_water: figure("connections_high_water") },
+        Store { size: figure("connections"), cap, high_water: figure("connections_high_water") },
     );
     if let Some(size) = figure("addresses") {
         row.stores.insert("addresses".into(), Store { size: Some(size), cap: None, high_water: None });

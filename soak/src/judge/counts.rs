@@ -17,8 +17,12 @@ pub(crate) fn undrained(row: &Barrier, remotes: u64) -> Option<String> {
     if let Some((kind, orphans)) = row.kinds.iter().filter_map(orphans).find(|(_, orphans)| *orphans != 0) {
         return Some(format!("{orphans} orphans of kind {kind}"));
     }
-    if let Some(half_open) = row.half_open.filter(|half_open| *half_open > 0) {
-        return Some(format!("{half_open} handshakes half open"));
+    // A dial to somebody who died is half open again and again, but never without a task that will give it up.
+    let served = |kind: &str| row.kinds.get(kind).map_or(0, |kind| kind.alive().max(0) as u64);
+    let served = served("dial") + served("handshake");
+    if let Some(forgotten) = row.half_open.and_then(|half_open| half_open.checked_sub(served)).filter(|more| *more > 0)
+    {
+        return Some(format!("{forgotten} handshakes half open that no task serves"));
     }
     let loops = row.kinds.get("connection");
     if let (Some(loops), Some(peers)) = (loops, row.peers)
