@@ -154,9 +154,10 @@ pub(crate) fn tasks_are_explained(case: &Case<'_>) -> Check {
 }
 
 /// The integer that explains the first judged barrier best: the median slope between nodes with different numbers of
-/// connections. Three without such nodes, as measured.
+/// connections that lived throughout. Three without such nodes, as measured.
 fn tasks_per_connection(case: &Case<'_>) -> u64 {
-    let first = case.by_node.values().filter_map(|rows| Some((rows.first()?.connections?, rows.first()?.tasks?)));
+    let lived = case.by_node.iter().filter(|(node, _)| case.lived(**node));
+    let first = lived.filter_map(|(_, rows)| Some((rows.first()?.connections?, rows.first()?.tasks?)));
     let first: Vec<(f64, f64)> = first.map(|(connections, tasks)| (connections as f64, tasks as f64)).collect();
     let mut slopes = Vec::new();
     for (at, (x, y)) in first.iter().enumerate() {
