@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use iroh_gossip::proto::TopicId;
 use perennial_soak::attack::{COUNT_MAX, Kind};
 
-use crate::plan::Scenario;
+use crate::{judge::epochs::INVARIANTS, plan::Scenario};
 
 /// Kills, respawns and rotates real perennial nodes, and judges what is left behind.
 #[derive(Debug, Parser)]
@@ -28,6 +28,16 @@ const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 unknown (too little evid
 pub(crate) enum Verb {
     /// Run one scenario against real node processes on 127.0.0.1 and judge the observer
     Run(Run),
+    /// Judge recorded runs again
+    Judge(Judge),
+    /// Draw a recorded run: one page for people, a plot, a table
+    Report(Draw),
+    /// Prove the judge: every planted fault must be caught by its own invariant, every healthy shape must pass
+    Selftest {
+        /// One JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
     /// Flood a node with strangers, ours and stock in one run, and print what each of them noticed
     Flood(Flood),
     /// The attacker of a flood, in a process of its own: waits for `go` and `stop` on stdin
@@ -41,18 +51,36 @@ pub(crate) enum Verb {
     },
 }
 
+/// Options of `run`.
 #[derive(Debug, Args)]
+#[command(after_help = RUN_HELP)]
 pub(crate) struct Run {
     /// The scenario
     #[arg(value_enum)]
     pub scenario: Scenario,
-    /// Judged events
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub events: u32,
+    /// Judged epochs: storm, calm, barrier, and again. Without it, one storm between two settled samples
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub epochs: Option<u16>,
+    /// With --epochs, how much the node can tell: 0 what the kernel sees, 1 lines, 2 counters. What is beyond is not judged
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub level: u8,
+    /// With --epochs, growth of the drained heap per event that is allowed, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 512)]
+    pub theta_heap: u32,
+    /// With --epochs, an invariant that is reported and not judged, with the reason, such as I7:smoke. May be repeated
+    #[arg(long, value_name = "ID:REASON", value_parser = allowance)]
+    pub allow: Vec<(String, String)>,
+    /// Judged events [default: 300; with --epochs 50 in each]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub events: Option<u32>,
+    /// With --epochs: a barrier is drained within this long, or judged as it stands [default: what the node's own
+    /// timers add up to]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub barrier: Option<Duration>,
     /// Node processes, the observer included
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(3..=200))]
     pub nodes: u16,
-    /// Events before the first judged sample [default: one per node]
+    /// Events before the first judged sample [default: one per node], or epochs of them [default: 4]
     #[arg(long)]
     pub warm_up: Option<u16>,
     /// A probe message follows every so many events
@@ -80,6 +108,87 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
 }
+
+/// Judged epochs of a run that does not name its own number: the first look at the slope.
+pub(crate) const EPOCHS: u16 = 12;
+
+/// Epochs that fill tables before the first judged one. With four, 99.8 % of runs that settle logarithmically pass.
+pub(crate) const WARM_UP_EPOCHS: u16 = 4;
+
+/// What a node's timers add up to: the idle timeout of `perennial up`, the farewell of a connection, two looks.
+const BARRIER_PARTS: [(&str, u64); 3] = [("idle timeout", 10), ("farewell and grace", 7), ("looks and slack", 8)];
+
+impl Run {
+    /// Judged events, of the run or of one epoch.
+    pub(crate) fn events(&self) -> u32 {
+        self.events.unwrap_or(if self.epochs.is_some() { 50 } else { 300 })
+    }
+
+    /// How long a barrier may take to drain, and why.
+    pub(crate) fn barrier(&self) -> (Duration, String) {
+        if let Some(barrier) = self.barrier {
+            return (barrier, "as asked with --barrier".into());
+        }
+        let sum = BARRIER_PARTS.iter().map(|(_, seconds)| seconds).sum();
+        let because: Vec<String> = BARRIER_PARTS.iter().map(|(what, seconds)| format!("{what} {seconds} s")).collect();
+        (Duration::from_secs(sum), because.join(" + "))
+    }
+}
+
+const JUDGE_HELP: &str = "\
+A run passes only with evidence of flatness: at 12, 20 and 32 judged epochs the slope of the drained heap
+per event is taken (Theil-Sen, exact Kendall bounds). Its upper 99 % bound below the budget passes, its
+lower bound above it fails, anything else is unknown. With several runs the exit code is the worst one:
+70 before 1 before 3 before 2 before 0.";
+
+/// Options of `judge`.
+#[derive(Debug, Args)]
+#[command(after_help = JUDGE_HELP)]
+pub(crate) struct Judge {
+    /// Directories with run.json and barriers.csv
+    #[arg(value_name = "DIR", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// One JSON object per run
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub(crate) struct Draw {
+    /// A directory with run.json and barriers.csv
+    #[arg(value_name = "DIR")]
+    pub run: PathBuf,
+    /// Write one self-contained page [default: report.html in DIR, where nothing else is asked for]
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the heap plot alone
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Write the verdict as a Markdown table
+    #[arg(long, value_name = "FILE")]
+    pub md: Option<PathBuf>,
+}
+
+fn allowance(text: &str) -> Result<(String, String), String> {
+    let wrong = || format!("`{text}` is no allowance; write it as I9:reason");
+    let (id, reason) = text.split_once(':').filter(|(_, reason)| !reason.is_empty()).ok_or_else(wrong)?;
+    if !INVARIANTS.iter().any(|(known, _)| *known == id) {
+        return Err(format!("`{id}` is no invariant; there are I1 to I{}", INVARIANTS.len()));
+    }
+    Ok((id.to_owned(), reason.to_owned()))
+}
+
+const RUN_HELP: &str = "\
+With --epochs the plan is written first, every node is looked at once a second, and after each storm the mesh
+is waited for until it is provably drained: no half-open handshake, no orphan, as many connection tasks as
+open connections as peers in the table, and the heap at rest, twice in a row. What is then found is a
+barrier, and seventeen invariants judge the barriers (`perennial-soak judge --help`).
+
+Examples:
+  perennial-soak run rotate --epochs 12 --report runs/a
+  perennial-soak run rotate --epochs 12 --level 1 --bin target/release/perennial-soak-stock
+  perennial-soak run kill --epochs 3 --allow I7:smoke";
 
 const FLOOD_HELP: &str = "\
 Attacks, each NAME or NAME:COUNT:
@@ -274,6 +383,22 @@ mod tests {
         let attacks = flood.attacks();
         assert_eq!(attacks[0], Attack { kind: Kind::Idle, count: 7 });
         assert_eq!(attacks[1], Attack { kind: Kind::Mix, count: 9 });
+    }
+
+    #[test]
+    fn an_allowance_names_an_invariant_and_a_reason() {
+        assert_eq!(allowance("I9:arenas"), Ok(("I9".into(), "arenas".into())));
+        assert_eq!(allowance("I18:no").unwrap_err(), "`I18` is no invariant; there are I1 to I17");
+        assert!(allowance("I9").is_err() && allowance("I9:").is_err());
+    }
+
+    #[test]
+    fn a_barrier_waits_as_long_as_the_timers_of_a_node() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["soak", "run", "rotate"], args].concat()).unwrap().verb;
+        let Verb::Run(run) = parse(&["--epochs", "3"]) else { panic!("run was asked for") };
+        assert_eq!((run.barrier().0, run.events()), (Duration::from_secs(25), 50));
+        let Verb::Run(run) = parse(&["--barrier", "6s"]) else { panic!("run was asked for") };
+        assert_eq!((run.barrier().0, run.events()), (Duration::from_secs(6), 300));
     }
 
     #[test]

@@ -103,9 +103,15 @@ impl Cluster {
         self.connected(node).await
     }
 
-    /// Publishes a numbered message and waits for it everywhere.
+    /// Publishes a numbered message into a mesh that is whole, and waits for it everywhere.
     pub(crate) async fn probe(&mut self, number: u32, from: usize) -> Result<Probe, Fault> {
-        let whole = self.heal().await;
+        self.heal().await;
+        self.publish_probe(number, from).await
+    }
+
+    /// Publishes a numbered message now, and waits for it everywhere.
+    pub(crate) async fn publish_probe(&mut self, number: u32, from: usize) -> Result<Probe, Fault> {
+        let whole = self.is_whole();
         let text = probe_text(number, &self.run);
         let Some(publisher) = self.nodes[from].as_mut() else { return Err(format!("node {from} is not running")) };
         let published = Instant::now();
@@ -122,7 +128,17 @@ impl Cluster {
 
     /// Waits until all live nodes form one mesh without dead neighbours; false when they do not in time.
     pub(crate) async fn heal(&self) -> bool {
-        self.wait(Instant::now() + HEAL_TIMEOUT, Self::is_whole).await
+        self.heal_within(HEAL_TIMEOUT).await
+    }
+
+    /// As [`Self::heal`], with a deadline of the caller's.
+    pub(crate) async fn heal_within(&self, timeout: Duration) -> bool {
+        self.wait(Instant::now() + timeout, Self::is_whole).await
+    }
+
+    /// Where a node's stderr goes.
+    pub(crate) fn log(&self, node: usize) -> PathBuf {
+        self.logs.join(format!("n{node}.log"))
     }
 
     /// Nodes that should run and do not.
@@ -178,13 +194,18 @@ impl Cluster {
     }
 
     /// Waits until a node that has just joined has a neighbour.
-    async fn connected(&self, node: usize) -> Result<(), Fault> {
-        let has_neighbor =
-            |cluster: &Self| cluster.nodes[node].as_ref().is_some_and(|process| !process.view().neighbors.is_empty());
-        if self.wait(Instant::now() + HEAL_TIMEOUT, has_neighbor).await {
+    pub(crate) async fn connected(&self, node: usize) -> Result<(), Fault> {
+        if self.connected_within(node, HEAL_TIMEOUT).await {
             return Ok(());
         }
         Err(format!("node {node} had no neighbour {} s after joining", HEAL_TIMEOUT.as_secs()))
+    }
+
+    /// As [`Self::connected`], with a deadline of the caller's and an answer in place of a fault.
+    pub(crate) async fn connected_within(&self, node: usize, timeout: Duration) -> bool {
+        let has_neighbor =
+            |cluster: &Self| cluster.nodes[node].as_ref().is_some_and(|process| !process.view().neighbors.is_empty());
+        self.wait(Instant::now() + timeout, has_neighbor).await
     }
 
     fn is_whole(&self) -> bool {
@@ -221,12 +242,14 @@ impl Cluster {
         }
     }
 
-    fn address(&self, node: usize) -> Result<String, Fault> {
+    /// `ID@IP:PORT` of a node.
+    pub(crate) fn address(&self, node: usize) -> Result<String, Fault> {
         let ready = self.process(node)?.view().ready.clone();
         ready.map(|ready| ready.address).ok_or_else(|| format!("node {node} is not ready"))
     }
 
-    fn process(&self, node: usize) -> Result<&Process, Fault> {
+    /// A running node.
+    pub(crate) fn process(&self, node: usize) -> Result<&Process, Fault> {
         self.nodes[node].as_ref().ok_or_else(|| format!("node {node} is not running"))
     }
 

@@ -1,6 +1,14 @@
 //! The judgement: evidence in, verdict out. `[pure]`
 //!
-//! Nothing is measured here. A figure that is missing makes a check unknown, never passed; a planted leak must fail.
+//! This file judges one storm between two settled samples, and owns [`Check`] and [`Verdict`]; runs in epochs are judged by
+//! `judge/`. Nothing is measured here. A figure that is missing makes a check unknown, never passed; a planted leak must fail.
+
+pub(crate) mod case;
+mod conduct;
+pub(crate) mod counts;
+pub(crate) mod epochs;
+pub(crate) mod flatness;
+pub(crate) mod memory;
 
 use serde::Serialize;
 
@@ -140,9 +148,16 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// The first check that decided the outcome, for the headline.
+    /// The check that decided the outcome, for the headline: the first, but that a run which is unknown because a process
+    /// ended names the process and not what it could no longer tell.
     pub(crate) fn reason(&self) -> Option<&Check> {
-        self.checks.iter().find(|check| check.outcome == self.outcome && self.outcome != Outcome::Pass)
+        let mut decided =
+            self.checks.iter().filter(|check| check.outcome == self.outcome && self.outcome != Outcome::Pass);
+        let first = decided.clone().next();
+        match self.outcome {
+            Outcome::Unknown => decided.find(|check| check.name == "I14").or(first),
+            Outcome::Pass | Outcome::Fail | Outcome::NotJudged => first,
+        }
     }
 }
 

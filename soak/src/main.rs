@@ -1,19 +1,28 @@
 //! `perennial-soak`: storms over real node processes, and a verdict on what they leave behind.
 //!
-//! Reading order: `plan` (what will happen) → `cluster`, `process`, `control`, `view` (the nodes, over their public
-//! interfaces only) → `storm` (one run) → `samples`, `judge` (figures in, verdict out) → `report`. `flood` is a
-//! house of its own: strangers instead of storms. This file parses, dispatches and chooses the exit code.
+//! Reading order: `plan` (what will happen) → `cluster`, `process`, `control`, `socket`, `view` (the nodes, over their
+//! public interfaces only) → `epochs` (storm, calm, barrier, and again) → `run_format` (what is kept of it) → `judge/`
+//! (records in, verdict out) → `page` (a run for people). `selftest` proves the judge. `storm`, `samples`, `judge.rs` and
+//! `report` are the shorter run: one storm between two settled samples. `flood` is a house of its own: strangers instead of
+//! storms. This file parses, dispatches and chooses the exit code.
 
 mod args;
 mod cluster;
 mod control;
+mod epochs;
 mod flood;
 mod judge;
+mod page;
 mod plan;
 mod process;
 mod report;
+mod run_files;
+mod run_format;
 mod samples;
+mod selftest;
+mod socket;
 mod storm;
+mod verbs;
 mod view;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -29,6 +38,7 @@ use crate::{
     judge::Outcome,
     plan::{Plan, Scenario, Shape},
     report::Report,
+    run_format::{Deadlines, PlannedStep, Record, RunInfo, SCHEMA, Thresholds},
     storm::Times,
 };
 
@@ -47,6 +57,12 @@ fn main() -> ExitCode {
     match cli.verb {
         Verb::List { json } => list(json),
         Verb::Run(args) => run(&args),
+        Verb::Judge(args) => verbs::judge(&args),
+        Verb::Report(args) => verbs::report(&args),
+        Verb::Selftest { json } => {
+            let beside = std::env::current_exe().unwrap_or_default();
+            selftest::run(&beside.with_file_name(format!("perennial-soak-plant{}", std::env::consts::EXE_SUFFIX)), json)
+        }
         Verb::Flood(args) => flood(&args),
         Verb::Attack(args) => attack(&args),
     }
@@ -131,7 +147,10 @@ fn run(args: &Run) -> ExitCode {
     };
     // One thread is enough: the work is done by the nodes.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime.context("cannot start the runtime").and_then(|runtime| runtime.block_on(storm(args, bin)));
+    let outcome = runtime.context("cannot start the runtime").and_then(|runtime| {
+        runtime
+            .block_on(async { if args.epochs.is_some() { in_epochs(args, bin).await } else { storm(args, bin).await } })
+    });
     end(outcome)
 }
 
@@ -142,7 +161,7 @@ async fn storm(args: &Run, bin: PathBuf) -> Result<u8> {
         seed,
         nodes: args.nodes.into(),
         warm_up: args.warm_up.unwrap_or(args.nodes).into(),
-        events: args.events as usize,
+        events: args.events() as usize,
         probe_every: args.probe_every as usize,
     });
     eprintln!("{} seed {seed}: {} nodes, {} events", plan.scenario.name(), plan.nodes, plan.events());
@@ -176,6 +195,80 @@ async fn storm(args: &Run, bin: PathBuf) -> Result<u8> {
     Ok(exit_code(verdict.outcome))
 }
 
+/// A run in epochs, judged by its barriers.
+async fn in_epochs(args: &Run, bin: PathBuf) -> Result<u8> {
+    let seed = args.seed.unwrap_or_else(rand::random);
+    let mut record = draw_epochs(args, &bin, seed);
+    eprintln!(
+        "{} seed {seed}: {} nodes, {} + {} epochs of {} events; barriers within {} s ({})",
+        record.info.scenario,
+        record.info.nodes,
+        record.info.warm_up_epochs,
+        record.info.epochs,
+        record.info.events_per_epoch,
+        record.info.deadlines.barrier_ms / 1000,
+        record.info.deadlines.because
+    );
+    let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let directory = args.report.clone().unwrap_or_else(|| scratch.path().join("run"));
+    let logs = directory.join("nodes");
+    std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    run_files::write_plan(&directory, &record)?;
+    let cluster = Cluster::new(bin, scratch.path().to_owned(), logs, format!("seed {seed}"), args.nodes.into());
+    tokio::select! {
+        // First, so that a signal is not starved by a busy run. Losing the race drops the cluster and so kills it.
+        biased;
+        code = signalled() => return code,
+        () = epochs::run(&mut record, cluster, args.max_time) => {}
+    }
+    run_files::write(&directory, &record)?;
+    let verdict = judge::epochs::judge(&record);
+    if args.report.is_some() {
+        verbs::write_all(&directory, &record, &verdict)?;
+    }
+    verbs::print(&directory, &record, &verdict, args.json)?;
+    Ok(judge::epochs::exit_code(&record, &verdict))
+}
+
+fn draw_epochs(args: &Run, bin: &std::path::Path, seed: u64) -> Record {
+    let shape = Shape {
+        scenario: args.scenario,
+        seed,
+        nodes: args.nodes.into(),
+        warm_up: 0,
+        events: args.events() as usize,
+        probe_every: 1,
+    };
+    let warm_up_epochs = u32::from(args.warm_up.unwrap_or(args::WARM_UP_EPOCHS));
+    let epochs = u32::from(args.epochs.unwrap_or(args::EPOCHS));
+    let planned = |epoch| plan::draw_epoch(shape, epoch).into_iter().map(move |step| PlannedStep { epoch, step });
+    let subject = bin.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let (barrier, because) = args.barrier();
+    let load = std::fs::read_to_string("/proc/loadavg").ok();
+    let info = RunInfo {
+        schema: SCHEMA,
+        scenario: args.scenario.name().to_owned(),
+        seed,
+        level: args.level,
+        subject,
+        argv: std::env::args().skip(1).collect(),
+        nodes: args.nodes.into(),
+        observer: plan::OBSERVER as u32,
+        warm_up_epochs,
+        epochs,
+        events_per_epoch: args.events(),
+        thresholds: Thresholds { heap_bytes_per_event: args.theta_heap.into(), ..Thresholds::default() },
+        deadlines: Deadlines { barrier_ms: barrier.as_millis() as u64, retire_ms: barrier.as_millis() as u64, because },
+        allow: args.allow.iter().cloned().collect(),
+        facts: Vec::new(),
+        harness: None,
+        harness_error: None,
+        machine: epochs::machine(bin, load.and_then(|load| load.split(' ').next().map(str::to_owned))),
+    };
+    let plan = (1..=warm_up_epochs + epochs).flat_map(planned).collect();
+    Record { info, plan, events: None, looks: None, barriers: Vec::new() }
+}
+
 /// Waits for SIGINT or SIGTERM; the exit code that goes with it.
 async fn signalled() -> Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
@@ -188,7 +281,7 @@ async fn signalled() -> Result<u8> {
 
 fn reproduce(args: &Run, seed: u64) -> String {
     let mut line = format!("perennial-soak run {} --seed {seed}", args.scenario.name());
-    line += &format!(" --events {} --nodes {} --probe-every {}", args.events, args.nodes, args.probe_every);
+    line += &format!(" --events {} --nodes {} --probe-every {}", args.events(), args.nodes, args.probe_every);
     line += &format!(" --warm-up {} --rest {}ms", args.warm_up.unwrap_or(args.nodes), args.rest.as_millis());
     line += &format!(" --settle {}ms", args.settle.as_millis());
     if let Some(bin) = &args.bin {

@@ -5,7 +5,7 @@
 
 use clap::ValueEnum;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The node that the storm never touches and the verdict is about.
 pub(crate) const OBSERVER: usize = 0;
@@ -78,7 +78,7 @@ pub(crate) struct Plan {
 }
 
 /// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub(crate) enum Step {
     /// `node` leaves the topic, stays away, and rejoins through `via`.
@@ -90,7 +90,7 @@ pub(crate) enum Step {
 }
 
 /// Who comes back after a kill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Identity {
     /// A new key, so a stranger.
@@ -137,12 +137,54 @@ impl Plan {
     }
 }
 
+/// Rotations of one epoch that happen at the same time.
+pub(crate) const LANES: usize = 3;
+
+/// Probes after the storm of an epoch.
+const PROBES_PER_EPOCH: u32 = 4;
+
+/// The steps of one epoch: events in groups of [`LANES`] that do not need each other, then probes.
+pub(crate) fn draw_epoch(shape: Shape, epoch: u32) -> Vec<Step> {
+    assert!(shape.nodes > 2 * LANES, "an epoch needs nodes to rotate and nodes to return through");
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(shape.seed ^ u64::from(epoch) << 32);
+    let mut steps = Vec::new();
+    let mut away = Vec::new();
+    for turn in 0..shape.events {
+        if turn.is_multiple_of(LANES) {
+            away.clear();
+            while away.len() < LANES {
+                let node = rng.random_range(1..shape.nodes);
+                if !away.contains(&node) {
+                    away.push(node);
+                }
+            }
+        }
+        let node = away[turn % LANES];
+        let staying: Vec<usize> = (0..shape.nodes).filter(|other| !away.contains(other)).collect();
+        let via = match shape.scenario {
+            Scenario::Rotate => staying[rng.random_range(0..staying.len())],
+            // Who returns through somebody who dies a second later knows nobody alive, and no protocol can help it.
+            Scenario::Kill => OBSERVER,
+        };
+        let away_ms = rng.random_range(50..=400);
+        steps.push(step(shape.scenario, turn, node, via, away_ms));
+    }
+    for number in 1..=PROBES_PER_EPOCH {
+        steps.push(Step::Probe { number, from: rng.random_range(0..shape.nodes) });
+    }
+    steps
+}
+
 fn event(shape: Shape, turn: usize, rng: &mut Xoshiro256PlusPlus) -> Step {
     let node = rng.random_range(1..shape.nodes);
     let via = (node + rng.random_range(1..shape.nodes)) % shape.nodes;
     // Long enough that the leave has reached the neighbours, short enough for several events per second.
     let away_ms = rng.random_range(50..=400);
-    match shape.scenario {
+    step(shape.scenario, turn, node, via, away_ms)
+}
+
+fn step(scenario: Scenario, turn: usize, node: usize, via: usize, away_ms: u64) -> Step {
+    match scenario {
         Scenario::Rotate => Step::Rotate { node, via, away_ms },
         Scenario::Kill => {
             let identity = if turn.is_multiple_of(2) { Identity::Fresh } else { Identity::Same };
@@ -177,6 +219,25 @@ mod tests {
                     }
                     Step::Probe { from, .. } => assert!(from < plan.nodes),
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_in_an_epoch_returns_through_somebody_who_is_away() {
+        for epoch in 1..20 {
+            let steps = draw_epoch(SHAPE, epoch);
+            assert_eq!(steps, draw_epoch(SHAPE, epoch));
+            let turns: Vec<(usize, usize)> = steps
+                .iter()
+                .filter_map(|step| match *step {
+                    Step::Rotate { node, via, .. } | Step::Kill { node, via, .. } => Some((node, via)),
+                    Step::Probe { .. } => None,
+                })
+                .collect();
+            assert_eq!(turns.len(), SHAPE.events);
+            for group in turns.chunks(LANES) {
+                assert!(group.iter().all(|(_, via)| group.iter().all(|(node, _)| node != via)), "{group:?}");
             }
         }
     }

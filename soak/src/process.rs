@@ -90,6 +90,11 @@ impl Process {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Its process id, while it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Publishes one line through the pipe.
     pub(crate) async fn publish(&mut self, line: &str) -> Result<()> {
         self.stdin.write_all(format!("{line}\n").as_bytes()).await?;

@@ -39,11 +39,25 @@ const CASES: [(&str, &str, i32, &str); 8] = [
     ("rotate", "silent", 2, "events"),
 ];
 
+/// The same fakes in epochs: fault, exit code, the invariant that decided.
+const EPOCH_CASES: [(&str, i32, &str); 7] = [
+    ("none", 0, ""),
+    ("leak-connections", 1, "I2"),
+    ("leak-tasks", 1, "I5"),
+    ("lose", 1, "I11"),
+    ("double", 1, "I12"),
+    ("die", 1, "I14"),
+    ("silent", 2, "I5"),
+];
+
 fn drive() {
     // All at once: a run mostly waits, and each has a directory of its own.
     std::thread::scope(|scope| {
         for case in CASES {
             scope.spawn(move || check(case));
+        }
+        for case in EPOCH_CASES {
+            scope.spawn(move || check_in_epochs(case));
         }
     });
     refusals();
@@ -72,6 +86,32 @@ fn check((scenario, fault, code, decided): (&str, &str, i32, &str)) {
         assert!(directory.path().join(name).is_file(), "{scenario} {fault}: no {name}");
     }
     println!("{scenario} with a node that does {fault}: {outcome}, exit {code}");
+}
+
+/// Memory and descriptors are left out: the fake tells no heap, and opens a socket for every word it says.
+fn check_in_epochs((fault, code, decided): (&str, i32, &str)) {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_perennial-soak"))
+        .args(["run", "rotate", "--epochs", "2", "--warm-up", "1", "--events", "6", "--nodes", "7", "--seed", "7"])
+        .args(["--barrier", "4s", "--allow", "I6:fake", "--allow", "I7:fake", "--allow", "I9:fake"])
+        .args(["--allow", "I16:busy", "--json", "--bin"])
+        .arg(std::env::current_exe().unwrap())
+        .arg("--report")
+        .arg(directory.path())
+        .env("FAKE", fault)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(code), "in epochs, {fault}: {stderr}{stdout}");
+    let verdict: Value = serde_json::from_str(&stdout).expect("stdout is one JSON object");
+    let headline = verdict["headline"].as_str().unwrap();
+    assert!(headline.contains(&format!(" {decided}")), "in epochs, {fault}: {headline}");
+    for name in ["run.json", "plan.jsonl", "events.jsonl", "samples.csv", "barriers.csv", "verdict.json", "report.html"]
+    {
+        assert!(directory.path().join(name).is_file(), "in epochs, {fault}: no {name}");
+    }
+    println!("in epochs with a node that does {fault}: {headline}");
 }
 
 fn refusals() {
@@ -179,6 +219,14 @@ fn greet(fake: &Arc<Mutex<Fake>>, what: &str) {
 }
 
 fn on_request(fake: &Arc<Mutex<Fake>>, request: &str) -> String {
+    // The socket speaks JSON, the verbs of this program speak words.
+    if let Ok(json) = serde_json::from_str::<Value>(request) {
+        let answer = on_request(fake, json["request"].as_str().unwrap());
+        return match serde_json::from_str::<Value>(&answer) {
+            Ok(answer) => format!("{}\n", json!({"v": 1, "ok": answer})),
+            Err(_) => format!("{}\n", json!({"v": 1, "error": {"exit": 2, "message": "not a request"}})),
+        };
+    }
     if request == "join" {
         let fake = fake.clone();
         std::thread::spawn(move || greet(&fake, "up"));
@@ -186,7 +234,9 @@ fn on_request(fake: &Arc<Mutex<Fake>>, request: &str) -> String {
     }
     if request == "leave" {
         fake.lock().unwrap().neighbors.clear();
-        greet(fake, "down");
+        // Beside the accept loop: several may leave at once, and none may wait for the others.
+        let fake = fake.clone();
+        std::thread::spawn(move || greet(&fake, "down"));
         return "{}".into();
     }
     fake.lock().unwrap().answer(request)

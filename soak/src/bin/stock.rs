@@ -2,8 +2,8 @@
 //! that whatever drives `perennial up --json --pipe` drives this. With `--bare`, an iroh endpoint that accepts and closes:
 //! the floor below any gossip.
 //!
-//! stdin carries one message per line, stdout `ready` and `message` lines; the control socket answers every request with
-//! its `status`. The end of stdin ends the process.
+//! stdin carries one message per line, stdout `ready` and `message` lines; the control socket knows `join` and `leave` and
+//! answers everything else with its `status`. The end of stdin ends the process.
 #![expect(
     unsafe_code,
     reason = "GlobalAlloc is an unsafe trait; every call is handed to the system's allocator as it came"
@@ -12,6 +12,7 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     path::PathBuf,
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -21,7 +22,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 use iroh::{
-    Endpoint,
+    Endpoint, EndpointAddr, EndpointId,
     address_lookup::memory::MemoryLookup,
     endpoint::{PortmapperConfig, presets},
     protocol::Router,
@@ -36,6 +37,8 @@ use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
+    sync::Mutex,
+    task::JoinHandle,
 };
 
 #[global_allocator]
@@ -74,23 +77,50 @@ unsafe impl GlobalAlloc for Counting {
 /// A stock iroh-gossip node on 127.0.0.1.
 #[derive(Debug, Parser)]
 struct Cli {
+    /// Ignored, as are the other arguments of `perennial up` that mean nothing here
+    #[arg(hide = true)]
+    verb: Option<String>,
     /// The control socket to create
     #[arg(long)]
     control: PathBuf,
-    /// A topic to join; lines of stdin go to the first. May be repeated
-    #[arg(long, value_name = "64-HEX", required = true)]
+    /// A topic to join: a name, or 64 hex digits. Lines of stdin go to the first. May be repeated
+    #[arg(long, value_name = "NAME|64-HEX", required = true, value_parser = topic)]
     topic: Vec<TopicId>,
+    /// A node to meet. May be repeated
+    #[arg(long, value_name = "ID@IP:PORT", value_parser = peer)]
+    join: Vec<EndpointAddr>,
     /// Only accept and close; no gossip
     #[arg(long)]
     bare: bool,
+    #[arg(long, hide = true)]
+    json: bool,
+    #[arg(long, hide = true)]
+    pipe: bool,
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
+    #[arg(long, hide = true)]
+    key_file: Option<PathBuf>,
+}
+
+/// As our node reads it: 64 hex digits, or a name whose hash is the topic.
+fn topic(text: &str) -> Result<TopicId, String> {
+    Ok(TopicId::from_str(text).unwrap_or_else(|_| TopicId::from_bytes(*blake3::hash(text.as_bytes()).as_bytes())))
+}
+
+fn peer(text: &str) -> Result<EndpointAddr, String> {
+    let wrong = || format!("`{text}` is not a peer; write it as ID@IP:PORT");
+    let (id, address) = text.split_once('@').ok_or_else(wrong)?;
+    let id: EndpointId = id.parse().map_err(|_| wrong())?;
+    Ok(EndpointAddr::new(id).with_ip_addr(address.parse().map_err(|_| wrong())?))
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let cli = Cli::parse();
+    let lookup = MemoryLookup::new();
     let endpoint = Endpoint::builder(presets::Minimal)
         .portmapper_config(PortmapperConfig::Disabled)
-        .address_lookup(MemoryLookup::new())
+        .address_lookup(lookup.clone())
         .alpns(vec![GOSSIP_ALPN.to_vec()])
         .clear_ip_transports()
         .bind_addr("127.0.0.1:0")?
@@ -99,24 +129,26 @@ async fn main() -> Result<()> {
         .context("cannot bind an endpoint on 127.0.0.1")?;
     let listener = UnixListener::bind(&cli.control);
     let listener = listener.with_context(|| format!("cannot listen on {}", cli.control.display()))?;
-    let figures =
-        Arc::new(Figures { endpoint: endpoint.clone(), neighbors: AtomicU64::new(0), peak: AtomicU64::new(0) });
-    tokio::spawn(serve(listener, figures.clone()));
+    let figures = Figures { endpoint: endpoint.clone(), neighbors: AtomicU64::new(0), peak: AtomicU64::new(0) };
+    let figures = Arc::new(figures);
     if cli.bare {
+        tokio::spawn(serve(listener, figures, None));
         tokio::spawn(accept_and_close(endpoint.clone()));
         say_ready(&endpoint);
         run_dry(BufReader::new(tokio::io::stdin())).await?;
     } else {
         let gossip = Gossip::builder().spawn(endpoint.clone());
         let _router = Router::builder(endpoint.clone()).accept(GOSSIP_ALPN, gossip.clone()).spawn();
-        let mut senders = Vec::new();
+        let mut topics = Vec::new();
         for topic in cli.topic {
-            let (sender, receiver) = gossip.subscribe(topic, Vec::new()).await?.split();
-            tokio::spawn(print(receiver, figures.clone()));
-            senders.push(sender);
+            let (gossip, lookup, figures) = (gossip.clone(), lookup.clone(), figures.clone());
+            let member = Member { gossip, lookup, topic, figures, session: Mutex::default() };
+            member.join(cli.join.clone()).await?;
+            topics.push(Arc::new(member));
         }
+        tokio::spawn(serve(listener, figures, Some(topics[0].clone())));
         say_ready(&endpoint);
-        publish(&senders[0], BufReader::new(tokio::io::stdin())).await?;
+        publish(&topics[0], BufReader::new(tokio::io::stdin())).await?;
     }
     // An endpoint may take its time to close, and nobody is left to talk to.
     std::process::exit(0)
@@ -132,11 +164,45 @@ fn say(line: &serde_json::Value) {
     let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{line}\n").as_bytes());
 }
 
-/// Each line of the input is one message.
-async fn publish(sender: &GossipSender, input: BufReader<tokio::io::Stdin>) -> Result<()> {
+/// A topic this node is in, or has left for a while.
+#[derive(Debug)]
+struct Member {
+    gossip: Gossip,
+    /// One for the process: a second one for every join would be a leak of ours, not of the opponent's.
+    lookup: MemoryLookup,
+    topic: TopicId,
+    figures: Arc<Figures>,
+    session: Mutex<Option<(GossipSender, JoinHandle<()>)>>,
+}
+
+impl Member {
+    async fn join(&self, peers: Vec<EndpointAddr>) -> Result<()> {
+        let ids = peers.iter().map(|peer| peer.id).collect();
+        for peer in peers {
+            self.lookup.add_endpoint_info(peer);
+        }
+        let (sender, receiver) = self.gossip.subscribe(self.topic, ids).await?.split();
+        let printer = tokio::spawn(print(receiver, self.figures.clone()));
+        *self.session.lock().await = Some((sender, printer));
+        Ok(())
+    }
+
+    /// Drops both halves of the subscription, which is how a stock application leaves.
+    async fn leave(&self) {
+        if let Some((_, printer)) = self.session.lock().await.take() {
+            printer.abort();
+        }
+        self.figures.neighbors.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Each line of the input is one message. Between a leave and the next join there is nobody to hear it.
+async fn publish(member: &Member, input: BufReader<tokio::io::Stdin>) -> Result<()> {
     let mut lines = input.lines();
     while let Some(line) = lines.next_line().await? {
-        sender.broadcast(line.into()).await?;
+        if let Some((sender, _)) = &*member.session.lock().await {
+            sender.broadcast(line.into()).await?;
+        }
     }
     Ok(())
 }
@@ -208,18 +274,32 @@ impl Figures {
     }
 }
 
-async fn serve(listener: UnixListener, figures: Arc<Figures>) {
+async fn serve(listener: UnixListener, figures: Arc<Figures>, member: Option<Arc<Member>>) {
     // One harness asks; it is served before the next.
     while let Ok((stream, _)) = listener.accept().await {
-        let _ = answer(stream, &figures).await;
+        let _ = answer(stream, &figures, member.as_deref()).await;
     }
 }
 
-async fn answer(stream: UnixStream, figures: &Figures) -> Result<()> {
+async fn answer(stream: UnixStream, figures: &Figures, member: Option<&Member>) -> Result<()> {
     let (requests, mut answers) = stream.into_split();
     let mut requests = BufReader::new(requests).lines();
-    while requests.next_line().await?.is_some() {
-        answers.write_all(format!("{}\n", figures.status()).as_bytes()).await?;
+    while let Some(line) = requests.next_line().await? {
+        let request: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        let answer = match (request["request"].as_str(), member) {
+            (Some("leave"), Some(member)) => {
+                member.leave().await;
+                json!({"v": 1, "ok": {}})
+            }
+            (Some("join"), Some(member)) => {
+                let peers = request["peers"].as_array().into_iter().flatten();
+                let peers = peers.filter_map(|text| peer(text.as_str()?).ok()).collect();
+                member.join(peers).await?;
+                json!({"v": 1, "ok": {}})
+            }
+            _ => figures.status(),
+        };
+        answers.write_all(format!("{answer}\n").as_bytes()).await?;
     }
     Ok(())
 }

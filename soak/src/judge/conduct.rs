@@ -1,0 +1,169 @@
+//! I11 to I17: what arrived, whether the mesh is one, how the processes and the harness behaved, and whether the storm
+//! happened at all. `[pure]`
+
+use super::{
+    Check,
+    case::{Case, fail, not_judged, pass, unknown},
+};
+use crate::run_format::{Barrier, Happened};
+
+/// I11: every message published into a calm mesh arrives everywhere, in time.
+pub(crate) fn everything_arrives(case: &Case<'_>) -> Check {
+    const ID: &str = "I11";
+    let rows = case.observer();
+    let figures = case.told(ID, 1, rows, "deliveries", |row| row.missed.zip(row.deliveries));
+    let figures = match figures {
+        Ok(figures) => figures,
+        Err(answer) => return answer,
+    };
+    let missed: u64 = figures.iter().map(|(_, (missed, _))| missed).sum();
+    let expected: u64 = figures.iter().map(|(_, (_, expected))| expected).sum();
+    let slowest_ms = rows.iter().filter_map(|row| row.latency_max_ms).fold(0.0, f64::max);
+    let words = format!("{} of {expected} deliveries, the slowest {slowest_ms:.0} ms", expected - missed.min(expected));
+    if missed > 0 {
+        let first = rows.iter().find(|row| row.missed.is_some_and(|missed| missed > 0));
+        return fail(ID, format!("{words}; {missed} missed, first in epoch {}", first.map_or(0, |row| row.epoch)));
+    }
+    if expected == 0 {
+        return unknown(ID, "no message was published".into());
+    }
+    if slowest_ms > case.record.info.thresholds.delivery_ms {
+        return fail(ID, format!("{words}, at most {:.0} ms", case.record.info.thresholds.delivery_ms));
+    }
+    pass(ID, words)
+}
+
+/// I12: nothing arrives twice.
+pub(crate) fn nothing_arrives_twice(case: &Case<'_>) -> Check {
+    const ID: &str = "I12";
+    match case.told(ID, 1, case.observer(), "duplicates", |row| row.duplicates) {
+        Ok(figures) => match figures.iter().map(|(_, duplicates)| duplicates).sum::<u64>() {
+            0 => pass(ID, "no message arrived twice".into()),
+            duplicates => fail(ID, format!("{duplicates} messages reached an application twice")),
+        },
+        Err(answer) => answer,
+    }
+}
+
+/// I13: after the calm the overlay is one.
+pub(crate) fn the_mesh_is_one(case: &Case<'_>) -> Check {
+    const ID: &str = "I13";
+    let split = case.observer().iter().find(|row| row.components.is_some_and(|components| components != 1));
+    if let Some(row) = split {
+        return fail(ID, format!("the mesh was in {} parts at epoch {}", row.components.unwrap_or(0), row.epoch));
+    }
+    let lonely = case.rows().find(|row| row.neighbors == Some(0) && case.record.info.nodes > 1);
+    if let Some(row) = lonely {
+        return fail(ID, format!("node {} had no neighbour at epoch {}", row.node, row.epoch));
+    }
+    if case.observer().iter().all(|row| row.components.is_none()) {
+        return not_judged(ID, "nobody looked at the overlay".into());
+    }
+    pass(ID, "one mesh, no lonely node, at every barrier".into())
+}
+
+/// I14: counters only grow, and nothing ends, panics or restarts that was not told to.
+pub(crate) fn nothing_ends_by_itself(case: &Case<'_>) -> Check {
+    const ID: &str = "I14";
+    let faults = case.record.events.iter().flatten().filter_map(|event| match &event.happened {
+        Happened::Fault { sentence } => Some(sentence.clone()),
+        Happened::Exited { .. } | Happened::Injected { .. } => None,
+    });
+    let exits = case.exits().filter(|(_, _, by_machine)| !by_machine);
+    let exits = exits.map(|(node, how, _)| format!("node {node} ended by itself: {how}"));
+    let bad: Vec<String> = exits.chain(faults).collect();
+    if let Some(first) = bad.first() {
+        return fail(ID, format!("{first} ({} in all)", bad.len()));
+    }
+    if let Some((node, how, _)) = case.exits().next() {
+        return unknown(ID, format!("the machine ended node {node}: {how}"));
+    }
+    for (node, rows) in case.by_node.iter().filter(|(node, _)| case.lived(**node)) {
+        for pair in rows.windows(2) {
+            if let Some(what) = shrunk(pair[0], pair[1]) {
+                return fail(
+                    ID,
+                    format!("{what} of node {node} went down between epochs {} and {}", pair[0].epoch, pair[1].epoch),
+                );
+            }
+        }
+        let counted =
+            |figure: fn(&Barrier) -> Option<u64>| rows.iter().filter_map(|row| figure(row)).max().unwrap_or(0);
+        let (panics, restarts) = (counted(|row| row.panics), counted(|row| row.restarts));
+        if panics + restarts > 0 {
+            return fail(ID, format!("node {node} counts {panics} panics and {restarts} restarts nobody ordered"));
+        }
+    }
+    if case.record.events.is_none() && !case.record.info.allow.contains_key("I14") {
+        return unknown(ID, "no events.jsonl: nobody knows who ended".into());
+    }
+    pass(ID, "no exit, panic or restart that was not ordered; counters only grow".into())
+}
+
+fn shrunk(before: &Barrier, after: &Barrier) -> Option<String> {
+    for (name, kind) in &before.kinds {
+        let later = after.kinds.get(name)?;
+        if later.spawned < kind.spawned || later.finished < kind.finished {
+            return Some(format!("the counter of kind {name}"));
+        }
+    }
+    let pairs = [(before.retired, after.retired), (before.log_lines, after.log_lines), (before.panics, after.panics)];
+    pairs.into_iter().any(|(was, is)| was.zip(is).is_some_and(|(was, is)| is < was)).then(|| "a counter".into())
+}
+
+/// I15: a storm does not flood the log.
+pub(crate) fn the_log_is_quiet(case: &Case<'_>) -> Check {
+    const ID: &str = "I15";
+    // Three lines per event: it happened, it ended, and one to spare. Rotations touch several peers of a node at once.
+    const LINES_PER_EVENT_MAX: f64 = 3.0;
+    let mut worst = (0.0, 0);
+    for (node, rows) in &case.by_node {
+        if let Some(row) = rows.iter().find(|row| row.error_lines.is_some_and(|lines| lines > 0)) {
+            return fail(ID, format!("node {node} logged {} errors", row.error_lines.unwrap_or(0)));
+        }
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { continue };
+        let (Some(lines), Some(more)) = (first.log_lines, last.log_lines) else { continue };
+        let events = last.events.saturating_sub(first.events).max(1) as f64;
+        let rate = more.saturating_sub(lines) as f64 / events;
+        if rate > worst.0 {
+            worst = (rate, *node);
+        }
+    }
+    if case.rows().all(|row| row.log_lines.is_none()) {
+        return not_judged(ID, "nobody counted the lines of the logs".into());
+    }
+    let words = format!("at most {:.2} lines per event, at node {}", worst.0, worst.1);
+    if worst.0 > LINES_PER_EVENT_MAX { fail(ID, words) } else { pass(ID, words) }
+}
+
+/// I16: the harness looked often enough and did not measure itself.
+pub(crate) fn the_harness_is_no_suspect(case: &Case<'_>) -> Check {
+    const ID: &str = "I16";
+    const CPU_SHARE_MAX: f64 = 0.15;
+    const GAP_MAX: f64 = 2.0;
+    let Some(harness) = case.record.info.harness else {
+        return unknown(ID, "the harness did not say what it cost".into());
+    };
+    let gap = harness.look_gap_max_ms as f64 / harness.look_interval_ms.max(1) as f64;
+    let words = format!("the longest gap {gap:.1} intervals, {:.0} % of one core", harness.cpu_share * 100.0);
+    let late = gap > GAP_MAX || harness.cpu_share > CPU_SHARE_MAX;
+    if late { unknown(ID, words) } else { pass(ID, words) }
+}
+
+/// I17: what the scenario is about did happen.
+pub(crate) fn the_storm_happened(case: &Case<'_>) -> Check {
+    const ID: &str = "I17";
+    let facts = &case.record.info.facts;
+    if facts.is_empty() {
+        return unknown(ID, "the run names nothing that must have happened".into());
+    }
+    let unmet = facts.iter().find(|fact| fact.reached.is_none_or(|reached| reached < fact.minimum));
+    let shown = |fact: &crate::run_format::Fact| {
+        let reached = fact.reached.map_or("nobody counted".into(), |reached| reached.to_string());
+        format!("{}: {reached} (at least {})", fact.name, fact.minimum)
+    };
+    match unmet {
+        Some(fact) => unknown(ID, shown(fact)),
+        None => pass(ID, facts.iter().map(shown).collect::<Vec<_>>().join("; ")),
+    }
+}

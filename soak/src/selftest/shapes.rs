@@ -1,0 +1,202 @@
+//! Runs that never happened: a healthy one, and what each planted fault makes of it. `[pure]`
+
+use std::collections::BTreeMap;
+
+use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+
+use crate::run_format::{
+    Barrier, Deadlines, Event, Fact, Happened, Harness, Kind, Look, Record, RunInfo, SCHEMA, Store, Thresholds,
+};
+
+const WARM_UP: u32 = 4;
+const EPOCHS: u32 = 12;
+pub(super) const EVENTS: u32 = 50;
+const NODES: u32 = 4;
+const LOOKS_PER_EPOCH: u32 = 10;
+
+/// Noise of a drained barrier. The figure of the calibration.
+const NOISE_BYTES: f64 = 32.0 * 1024.0;
+
+/// A run with the fault or shape `name`.
+pub(super) fn record(name: &str) -> Record {
+    record_of_seed(name, 7)
+}
+
+/// As [`record`], with noise of another seed.
+pub(super) fn record_of_seed(name: &str, seed: u64) -> Record {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut record = empty(name, "made up");
+    let mut events = vec![injected()];
+    let mut looks = Vec::new();
+    for epoch in 1..=WARM_UP + EPOCHS {
+        for node in 0..NODES {
+            let mut row = healthy(epoch, node);
+            let noise: f64 = (0..12).map(|_| rng.random_range(0.0..1.0)).sum::<f64>() - 6.0;
+            row.heap_bytes = row.heap_bytes.map(|bytes| (bytes as f64 + noise * NOISE_BYTES) as u64);
+            row.heap_blocks = row.heap_blocks.map(|blocks| (blocks as f64 + noise * 20.0) as u64);
+            if node == 0 {
+                shape(name, epoch, &mut row);
+                looks.extend((1..=LOOKS_PER_EPOCH).map(|turn| look(name, &row, turn)));
+            }
+            record.barriers.push(row);
+        }
+    }
+    match name {
+        "killed-by-machine" => events.push(exited(true, "signal 9, oom_kill 1")),
+        "exit-by-itself" => events.push(exited(false, "code 101")),
+        _ => {}
+    }
+    record.events = Some(events);
+    record.looks = Some(looks);
+    record
+}
+
+/// The header of a selftest run, and nothing else.
+pub(super) fn empty(name: &str, subject: &str) -> Record {
+    let thresholds = Thresholds { heap_peak_bytes: Some(32 << 20), ..Thresholds::default() };
+    let deadlines = Deadlines { barrier_ms: 20_000, retire_ms: 20_000, because: "a selftest".into() };
+    let fact = Fact { name: "events touched the observer".into(), minimum: 100, reached: Some(300) };
+    let harness = Harness {
+        look_interval_ms: 1000,
+        look_gap_max_ms: 1200,
+        cpu_share: 0.03,
+        rss_first_bytes: Some(20 << 20),
+        rss_last_bytes: Some(20 << 20),
+    };
+    let info = RunInfo {
+        schema: SCHEMA,
+        scenario: name.to_owned(),
+        seed: 7,
+        subject: subject.to_owned(),
+        level: 2,
+        argv: vec!["selftest".into()],
+        nodes: NODES,
+        observer: 0,
+        warm_up_epochs: WARM_UP,
+        epochs: EPOCHS,
+        events_per_epoch: EVENTS,
+        thresholds,
+        deadlines,
+        allow: BTreeMap::new(),
+        facts: vec![fact],
+        harness: Some(harness),
+        harness_error: None,
+        machine: BTreeMap::new(),
+    };
+    Record { info, plan: Vec::new(), events: None, looks: None, barriers: Vec::new() }
+}
+
+fn healthy(epoch: u32, node: u32) -> Barrier {
+    let events = u64::from(epoch * EVENTS);
+    let connections = 3;
+    let connection =
+        Kind { spawned: events + connections, finished: events, owned: Some(connections), orphans: Some(0) };
+    let store = Store { size: Some(connections), cap: Some(128), high_water: Some(9) };
+    Barrier {
+        epoch,
+        node,
+        events,
+        at_ms: u64::from(epoch) * 20_000,
+        waited_ms: Some(9_000),
+        drained: Some(true),
+        connections: Some(connections),
+        half_open: Some(0),
+        neighbors: Some(connections),
+        peers: Some(connections),
+        unleased: Some(0),
+        tasks: Some(25 + 3 * connections),
+        heap_bytes: Some(4_200_000 + connections * (116 << 10)),
+        heap_blocks: Some(2_300),
+        rss_bytes: Some(18 << 20),
+        fds: Some(14),
+        threads: Some(3),
+        missed: (node == 0).then_some(0),
+        duplicates: (node == 0).then_some(0),
+        deliveries: (node == 0).then_some(1_000),
+        latency_p50_ms: Some(1.0),
+        latency_p99_ms: Some(2.0),
+        latency_max_ms: Some(4.0),
+        retired: Some(events),
+        retired_late: Some(0),
+        retire_max_ms: Some(400.0),
+        components: (node == 0).then_some(1),
+        one_sided_edges: Some(0),
+        panics: Some(0),
+        restarts: Some(0),
+        log_lines: Some(events),
+        error_lines: Some(0),
+        kinds: BTreeMap::from([("connection".to_owned(), connection)]),
+        stores: BTreeMap::from([("connections".to_owned(), store)]),
+        buckets: BTreeMap::from([("otel".to_owned(), 120)]),
+    }
+}
+
+/// What the fault or shape does to the observer's barrier.
+fn shape(name: &str, epoch: u32, row: &mut Barrier) {
+    let events = row.events;
+    let judged = epoch.saturating_sub(WARM_UP);
+    let more = |figure: &mut Option<u64>, by: u64| *figure = figure.map(|figure| figure + by);
+    match name {
+        "leak-task" => more(&mut row.tasks, events),
+        "leak-connection" => leak_connections(row, events / 20),
+        "leak-heap" => more(&mut row.heap_bytes, 700 * events),
+        "leak-fd" => more(&mut row.fds, events / 50),
+        "exceed-cap" if judged == 5 => high_water(row, 129),
+        "deliver-twice" if judged == 10 => row.duplicates = Some(1),
+        "lose" if judged == 10 => row.missed = Some(1),
+        "retire-late" if judged >= 3 => (row.retired_late, row.retire_max_ms) = (Some(1), Some(31_000.0)),
+        "stop-metric" if judged > 6 => row.heap_bytes = None,
+        "reset-counters" if judged > 6 => {
+            row.kinds.values_mut().for_each(|kind| (kind.spawned, kind.finished) = (8, 5))
+        }
+        "grow-bucket" => drop(row.buckets.insert("otel".into(), 120 + u64::from(epoch) * 7)),
+        "ramp-to-14MB" => more(&mut row.heap_bytes, 2_500_000 * u64::from(epoch.min(WARM_UP))),
+        "settle-by-logarithm" => more(&mut row.heap_bytes, (102_400.0 * f64::from(epoch).ln()) as u64),
+        "late-step-1MB" if judged == EPOCHS => more(&mut row.heap_bytes, 1 << 20),
+        _ => {}
+    }
+}
+
+/// Connections that stay with their tasks and heap while their peers are gone, as stock has them.
+fn leak_connections(row: &mut Barrier, leaked: u64) {
+    for figure in [&mut row.connections, &mut row.tasks, &mut row.heap_bytes].into_iter().zip([1, 3, 116 << 10]) {
+        *figure.0 = figure.0.map(|before| before + figure.1 * leaked);
+    }
+    for kind in row.kinds.values_mut() {
+        kind.finished -= leaked;
+        kind.owned = kind.owned.map(|owned| owned + leaked);
+    }
+    high_water(row, 9 + leaked);
+}
+
+fn high_water(row: &mut Barrier, most: u64) {
+    row.stores.values_mut().for_each(|store| store.high_water = Some(most));
+}
+
+/// One look of the storm before a barrier. Between barriers a heap may do what it likes below its peak.
+fn look(name: &str, row: &Barrier, turn: u32) -> Look {
+    let swing = if name == "saw-tooth-3MB" { 300_000 * u64::from(turn % LOOKS_PER_EPOCH) } else { 0 };
+    Look {
+        at_ms: row.at_ms - 20_000 + u64::from(turn) * 1_000,
+        epoch: row.epoch,
+        node: row.node,
+        events: row.events - u64::from(EVENTS) + u64::from(turn * EVENTS / LOOKS_PER_EPOCH),
+        connections: row.connections,
+        tasks: row.tasks,
+        heap_bytes: row.heap_bytes.map(|bytes| bytes + swing),
+        rss_bytes: row.rss_bytes,
+        fds: row.fds,
+        threads: row.threads,
+        connection: row.kinds.get("connection").copied(),
+    }
+}
+
+fn injected() -> Event {
+    let happened = Happened::Injected { action: "rotate".into(), took_ms: 300, touching: true };
+    Event { at_ms: 500, epoch: 1, node: 1, happened }
+}
+
+fn exited(killed_by_machine: bool, how: &str) -> Event {
+    let happened = Happened::Exited { commanded: false, killed_by_machine, how: how.into() };
+    Event { at_ms: 250_000, epoch: 12, node: 2, happened }
+}
