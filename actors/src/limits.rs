@@ -95,8 +95,7 @@ pub struct Limits {
     pub flood_per_minute: u32,
     /// Address prefixes whose rate is remembered. dcrd keeps 10 000, about 2 MiB.
     pub prefixes_max: usize,
-    /// Closed connections remembered, with their causes: at the one restart a second of a soak, the last quarter of an
-    /// hour. Guess.
+    /// Closed connections remembered, with their causes: at the one restart a second of a soak, the last minutes. Guess.
     pub history_max: usize,
     /// Joins of one topic that wait for the embedder's word at one time.
     pub approvals_max: usize,
@@ -221,7 +220,7 @@ impl Default for Limits {
             relay_admissions_burst: 64,
             flood_per_minute: 300,
             prefixes_max: 8192,
-            history_max: 1024,
+            history_max: 256,
             approvals_max: 64,
             redials_max: 1024,
             memory_budget: None,

@@ -46,6 +46,7 @@ impl Loop {
                 let (cause, closed_by) = closed.end.cause();
                 let detail = match &closed.end {
                     ConnectionEnd::Lost(error) | ConnectionEnd::RemoteRetired(error) => error.clone(),
+                    _ if closed.close.reason() == cause => String::new(),
                     _ => closed.close.reason(),
                 };
                 let code = (closed_by != ClosedBy::Lost).then(|| u64::from(closed.close.code.number()));
