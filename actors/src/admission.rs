@@ -205,11 +205,11 @@ impl Door {
         standing: Standing,
         now: Instant,
     ) -> Verdict {
-        let mut books = self.lock();
         if standing == Standing::Denied {
             return Verdict::Away(Close::new(CloseCode::Denied), Reason::Denied);
         }
         if !permit.is_paid && standing == Standing::Unknown {
+            let mut books = self.lock();
             if let Some(knock) = books.seats.knock(permit.seat)
                 && books.buckets.take_group(&knock.groups, now).is_err()
             {
@@ -218,11 +218,7 @@ impl Door {
             }
             permit.is_paid = true;
         }
-        let room = books.seats.identify(permit.seat, remote, standing);
-        let rises = books.seats.refresh();
-        drop(books);
-        self.ring_if(rises);
-        match room {
+        match self.change(|books| books.seats.identify(permit.seat, remote, standing)) {
             Ok(()) => Verdict::Seated,
             Err(shortage @ (Shortage::Prefix | Shortage::Pressure)) if standing == Standing::Unknown => {
                 Verdict::Away(shortage.close(), shortage.reason())
@@ -244,33 +240,28 @@ impl Door {
 
     /// What is now made of a remote's connections.
     pub(crate) fn reclassify(&self, peer: &EndpointId, standing: Standing) {
-        let mut books = self.lock();
-        books.seats.reclassify(peer, standing);
-        let rises = books.seats.refresh();
-        drop(books);
-        self.ring_if(rises);
+        self.change(|books| books.seats.reclassify(peer, standing));
     }
 
     /// Changes limits by name; a listener's cap is `listener:ADDR`. All of them or none. Permits already given stay good.
     pub(crate) fn change_limits(&self, changes: &[(String, u64)]) -> Result<(), LimitsError> {
-        let mut books = self.lock();
-        let mut limits = books.seats.limits().clone();
-        let mut listeners = books.listeners.clone();
-        for (name, value) in changes {
-            match name.strip_prefix("listener:") {
-                Some(listener) => listeners::set_cap(&mut listeners, listener, *value)?,
-                None => limits.set(name, *value)?,
+        self.change(|books| {
+            let mut limits = books.seats.limits().clone();
+            let mut listeners = books.listeners.clone();
+            for (name, value) in changes {
+                match name.strip_prefix("listener:") {
+                    Some(listener) => listeners::set_cap(&mut listeners, listener, *value)?,
+                    None => limits.set(name, *value)?,
+                }
             }
-        }
-        limits.validate()?;
-        listeners::follow(&mut listeners, books.seats.limits(), &limits);
-        listeners::check_all(&listeners, &limits)?;
-        let caps = listeners.iter().map(|listener| listener.connections_max).collect();
-        books.listeners = listeners;
-        let rises = books.seats.set_limits(limits, caps);
-        drop(books);
-        self.ring_if(rises);
-        Ok(())
+            limits.validate()?;
+            listeners::follow(&mut listeners, books.seats.limits(), &limits);
+            listeners::check_all(&listeners, &limits)?;
+            let caps = listeners.iter().map(|listener| listener.connections_max).collect();
+            books.listeners = listeners;
+            books.seats.set_limits(limits, caps);
+            Ok(())
+        })
     }
 
     /// For each connection over a cap the listener it has to leave, or none if any will do.
@@ -283,8 +274,7 @@ impl Door {
     }
 
     pub(crate) fn set_pressure(&self, pressure: Pressure) {
-        let rises = self.lock().seats.set_pressure(pressure);
-        self.ring_if(rises);
+        self.change(|books| books.seats.set_pressure(pressure));
     }
 
     /// Forgets the rates of those who have been quiet.
@@ -312,10 +302,16 @@ impl Door {
         books.seats.tally().listeners[listener].in_use >= books.seats.caps()[listener]
     }
 
-    fn ring_if(&self, rises: bool) {
+    /// Changes the books, counts anew, and rings if somebody who waits could now be served.
+    fn change<T>(&self, act: impl FnOnce(&mut Books) -> T) -> T {
+        let mut books = self.lock();
+        let outcome = act(&mut books);
+        let rises = books.seats.refresh();
+        drop(books);
         if rises {
             (self.bell)();
         }
+        outcome
     }
 
     /// The books stay consistent at every point where a holder could panic, so a poisoned lock is still good.
@@ -391,28 +387,18 @@ impl Permit {
     /// The handshake has failed: the slot is free, but a failed attempt leaves a state behind that is not free of cost. It
     /// counts among the handshakes until the permit is dropped.
     pub(crate) fn linger(&mut self) {
-        let mut books = self.door.lock();
-        books.seats.linger(self.seat);
-        let rises = books.seats.refresh();
-        drop(books);
-        self.door.ring_if(rises);
+        self.door.change(|books| books.seats.linger(self.seat));
     }
 
     /// Our dial has become a connection.
     pub(crate) fn establish(&mut self, remote: EndpointId, standing: Standing) {
-        let mut books = self.door.lock();
-        books.seats.establish(self.seat, remote, standing);
-        books.seats.refresh();
+        self.door.change(|books| books.seats.establish(self.seat, remote, standing));
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut books = self.door.lock();
-        books.seats.release(self.seat);
-        let rises = books.seats.refresh();
-        drop(books);
-        self.door.ring_if(rises);
+        self.door.change(|books| books.seats.release(self.seat));
     }
 }
 

@@ -201,17 +201,14 @@ impl Seats {
         self.rows.iter().map(|(number, seat)| (*number, seat))
     }
 
-    /// Replaces the limits. Nobody loses a slot. Whether somebody who waits could now be served.
-    pub(crate) fn set_limits(&mut self, limits: Limits, caps: Vec<usize>) -> bool {
+    /// Replaces the limits. Nobody loses a slot.
+    pub(crate) fn set_limits(&mut self, limits: Limits, caps: Vec<usize>) {
         self.limits = limits;
         self.caps = caps;
-        self.refresh()
     }
 
-    /// Whether somebody who waits could now be served.
-    pub(crate) fn set_pressure(&mut self, pressure: Pressure) -> bool {
+    pub(crate) fn set_pressure(&mut self, pressure: Pressure) {
         self.pressure = pressure;
-        self.refresh()
     }
 
     pub(crate) fn pressure(&self) -> Pressure {
