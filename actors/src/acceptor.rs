@@ -112,7 +112,7 @@ impl Acceptor {
                     return AcceptorEnd::Injected;
                 }
                 _ = turn.tick() => self.on_tick(&mut hall),
-                ended = hall.attempts.next(), if !hall.attempts.is_empty() => self.on_attempt_ended(ended, &mut hall),
+                ended = hall.attempts.next() => self.on_attempt_ended(ended, &mut hall),
                 _ = slot_free.notified() => self.serve(&mut hall),
                 incoming = self.endpoint.accept() => match incoming {
                     Some(incoming) => self.on_arrivals(incoming, &mut hall).await,
@@ -212,8 +212,12 @@ impl Acceptor {
             hall.attempts.give_up_others_from(addr);
         }
         shaken.standing = self.context.lists.standing(&remote);
-        let now = Instant::now();
-        match self.door.on_identity(&mut shaken.established.permit, remote, shaken.standing, now) {
+        let verdict = self.door.on_identity(&mut shaken.established.permit, remote, shaken.standing, Instant::now());
+        self.on_verdict(shaken, verdict, hall);
+    }
+
+    fn on_verdict(&self, mut shaken: Shaken, verdict: Verdict, hall: &mut Hall) {
+        match verdict {
             Verdict::Seated => self.seat(shaken),
             Verdict::Wait(shortage) => {
                 shaken.shortage = Some(shortage);
@@ -221,7 +225,7 @@ impl Acceptor {
                 if is_known {
                     self.ask_for_room(shaken.listener);
                 }
-                hall.lobby.enter(shaken, is_known, now);
+                hall.lobby.enter(shaken, is_known, Instant::now());
                 self.note_lines(hall);
             }
             Verdict::Away(close, reason) => {
@@ -243,14 +247,7 @@ impl Acceptor {
         let now = Instant::now();
         for is_known in [true, false] {
             while let Some((shaken, verdict)) = self.next_of_lobby(hall, is_known, now) {
-                match verdict {
-                    Verdict::Seated => self.seat(shaken),
-                    Verdict::Away(close, reason) => {
-                        self.context.counters.count(reason);
-                        self.send_away(shaken.established, close, hall);
-                    }
-                    Verdict::Wait(_) => unreachable!("whoever has to wait stays in line"),
-                }
+                self.on_verdict(shaken, verdict, hall);
             }
         }
         while let Some(mut roomer) = hall.room.next_where(|roomer| {
@@ -330,7 +327,7 @@ impl Acceptor {
     /// which takes a moment and keeps its place occupied meanwhile; one that is denied is told nothing.
     fn send_away(&self, established: Established, close: Close, hall: &mut Hall) {
         if established.is_perennial() || close.code == CloseCode::Denied {
-            return established.connection.close(close.code.number().into(), close.reason().as_bytes());
+            return established.close(close);
         }
         let goodbye = connection::turn_away(established, close, self.context.clone());
         hall.attempts.say_goodbye(goodbye, &self.context);

@@ -51,6 +51,11 @@ impl Established {
         self.connection.remote_id()
     }
 
+    /// Closes it, and says why.
+    pub(crate) fn close(&self, close: Close) {
+        close_with(&self.connection, close);
+    }
+
     pub(crate) fn is_perennial(&self) -> bool {
         self.connection.alpn() == crate::wire::ALPN_PERENNIAL
     }
@@ -257,13 +262,17 @@ pub(crate) async fn run(
         context.counters.count(*reason);
     }
     let close = end.close(&context, &gauge);
-    connection.close(close.code.number().into(), close.reason().as_bytes());
+    close_with(&connection, close);
     if still_receiving {
         // What the remote sent before it saw the close is already here; hand it on.
         receive.await;
     }
     let stats = connection.stats();
     Closed { end, close, bytes_sent: stats.udp_tx.bytes, bytes_received: stats.udp_rx.bytes }
+}
+
+fn close_with(connection: &Connection, close: Close) {
+    connection.close(close.code.number().into(), close.reason().as_bytes());
 }
 
 /// Closes on a stock remote that has no slot. It speaks to topics that do not exist, and then hears that nobody is here.

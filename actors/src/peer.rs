@@ -216,8 +216,7 @@ impl PeerState {
     /// It was put on the list while it was on its way to us, or we to it.
     fn on_denied(&mut self, myself: &ActorRef<PeerMsg>, established: &Established) {
         self.shared.connections.counters.count(Reason::Denied);
-        let close = Close::new(CloseCode::Denied);
-        established.connection.close(close.code.number().into(), close.reason().as_bytes());
+        established.close(Close::new(CloseCode::Denied));
         if established.side == Side::Dialed {
             self.on_not_dialed(myself, Gone::NotDialed);
         }

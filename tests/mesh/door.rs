@@ -228,7 +228,8 @@ async fn whoever_gives_up_waiting_frees_his_place() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_waits_in_vain_is_told_when_to_come_again() {
     let mut world = World::new().await;
-    let limits = Limits { waiting_timeout: Duration::from_secs(1), speculative_max: 2, ..patient_limits() };
+    // Long enough for a handshake on a busy machine.
+    let limits = Limits { waiting_timeout: Duration::from_secs(3), speculative_max: 2, ..patient_limits() };
     let ours = listen(&mut world, limits, &[("127.0.0.1:0", 1)]).await;
     let member = Guest::knock(&ours.addr()).await;
     ours.serves(std::slice::from_ref(&member), 1).await;

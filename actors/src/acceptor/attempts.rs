@@ -70,10 +70,6 @@ impl Attempts {
         Self { set: JoinSet::new(), sources: HashMap::new(), gauge }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.set.is_empty()
-    }
-
     /// The next that ends; waits for ever while there is none. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<AttemptEnd, JoinError> {
         let Some(ended) = self.set.join_next_with_id().await else { return std::future::pending().await };

@@ -44,28 +44,15 @@ named! {
 }
 
 fn unknown(name: &str) -> String {
-    let nearest = Limits::CHANGEABLE.iter().min_by_key(|known| distance(name, known));
+    let distance = |known: &&&str| strsim::levenshtein(name, known);
+    let nearest = Limits::CHANGEABLE.iter().min_by_key(distance);
     let all = || Limits::CHANGEABLE.join(", ");
     match nearest {
-        Some(known) if distance(name, known) <= 3 => {
+        Some(known) if distance(&known) <= 3 => {
             format!("no limit `{name}` can be changed while the node runs; did you mean `{known}`?")
         }
         Some(_) | None => format!("no limit `{name}` can be changed while the node runs; these can: {}", all()),
     }
-}
-
-/// Letters to insert, delete or replace (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in other.chars().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
