@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::{
     counters::Counts,
     ledger::{Kind, LedgerReport, Owned},
+    mishaps::Loop,
 };
 
 /// A node at one moment.
@@ -43,6 +44,8 @@ pub struct Census {
     pub redials: RedialCensus,
     /// What was refused, ignored, dropped and closed, by reason.
     pub counts: Counts,
+    /// The loops that ended other than in order, and how often. Those that did not are left out.
+    pub crashes: Vec<(Loop, u64)>,
     /// Spawned, finished, owned and orphans per kind of task.
     pub ledger: LedgerReport,
 }

@@ -27,7 +27,7 @@ use crate::{
     counters::Reason,
     history::ClosedBy,
     lease::{Outbox, OutboxGauge, outbox},
-    ledger::Kind,
+    mishaps::Loop,
     routes::{Gone, Routes},
     supervisor::Heartbeat,
 };
@@ -217,7 +217,7 @@ pub(crate) async fn run(
     context: Context,
 ) -> Closed {
     let Established { connection, permit: _permit, side } = established;
-    let watch = Watch { gauge: outbox.gauge(), heartbeat, context: &context };
+    let watch = Watch { peer: connection.remote_id(), gauge: outbox.gauge(), heartbeat, context: &context };
     let (overflowed, gauge) = (outbox.overflowed(), outbox.gauge());
     let unknown_topics = UnknownTopics::default();
     let ordered = OnceLock::new();
@@ -287,6 +287,7 @@ pub(crate) async fn turn_away(established: Established, close: Close, context: C
 
 /// The third party of the loop: beats its heart and judges its outbox.
 struct Watch<'a> {
+    peer: EndpointId,
     gauge: OutboxGauge,
     heartbeat: Heartbeat,
     context: &'a Context,
@@ -297,7 +298,7 @@ impl Watch<'_> {
         let mut turn = interval(self.context.limits.frozen_timeout / 4);
         loop {
             tokio::select! {
-                strike = self.context.nursery.faults.strike(Kind::Connection) => {
+                strike = self.context.nursery.faults.strike(Loop::Connection, Some(&self.peer)) => {
                     strike.land().await;
                     return ConnectionEnd::Injected;
                 }

@@ -32,6 +32,7 @@ pub mod ledger;
 pub mod limits;
 mod listeners;
 pub mod mesh;
+pub mod mishaps;
 mod peer;
 mod peers;
 mod pressure;
@@ -60,6 +61,7 @@ pub use ledger::{Kind, Ledger, LedgerReport};
 pub use limits::Limits;
 pub use listeners::Listen;
 pub use mesh::{DrainReport, Ended, LimitsReport, Mesh, MeshBuilder, MeshMemory, TopicMemory};
+pub use mishaps::Loop;
 pub use vitals::Vitals;
 
 /// The README's example, compiled and run as a doc test.

@@ -166,6 +166,7 @@ impl Mesh {
             addresses: parts.addresses.len(),
             redials: parts.redials.census(),
             counts: parts.counters.read(),
+            crashes: parts.nursery.mishaps.crashes(),
             ledger: self.report(&[of_peers, of_topics]),
         })
     }
@@ -234,10 +235,17 @@ impl Mesh {
         }
     }
 
-    /// Makes a loop fail, for tests.
+    /// Makes one loop fail, for tests and soaks: the next one to turn.
     #[cfg(feature = "testing")]
     pub fn inject(&self, fault: crate::testing::Fault) -> bool {
         self.inner.parts.nursery.faults.inject(fault)
+    }
+
+    /// As [`Mesh::inject`], and waits until the fault has found its loop, at most `within`; then it is taken back.
+    /// Whether it has found one.
+    #[cfg(feature = "testing")]
+    pub async fn inject_now(&self, fault: crate::testing::Fault, within: Duration) -> bool {
+        self.inner.parts.nursery.faults.inject_now(fault, within).await
     }
 
     async fn ask_peers(&self) -> Result<Part, MeshGone> {

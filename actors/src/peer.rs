@@ -17,13 +17,14 @@ use crate::{
     backoff::redials::{Dial, Failure},
     census::{CensusCollector, PeerCensus, Side},
     close::{Close, CloseCode},
-    connection::{self, Closed, ConnectionNumbers, Established, Order},
+    connection::{self, Closed, ConnectionEnd, ConnectionNumbers, Established, Order},
     context::Context,
     counters::Reason,
     dialer,
     handshake::HandshakeError,
     lease::outbox,
     ledger::{Entry, Kind},
+    mishaps,
     redial::WishWatch,
     routes::Gone,
     supervisor::{Child, Exit, Heartbeat, Pulse},
@@ -136,6 +137,10 @@ impl Actor for Peer {
         message: PeerMsg,
         state: &mut PeerState,
     ) -> Result<(), ActorProcessingErr> {
+        if let Some(strike) = state.shared.connections.nursery.faults.due(mishaps::Loop::Peer, Some(&state.peer)) {
+            strike.land().await;
+            return Err("injected".into());
+        }
         match message {
             PeerMsg::Want(wish) => state.on_want(&myself, wish),
             PeerMsg::Accepted(established) => {
@@ -265,7 +270,10 @@ impl PeerState {
             Exit::Finished(Ok(established)) => return self.on_established(myself, established),
             Exit::Finished(Err(HandshakeError::TimedOut)) => ("timed out".to_owned(), Failure::Silent),
             Exit::Finished(Err(HandshakeError::Failed(failed))) => (failed.text, failed.failure),
-            Exit::Panicked(text) => (format!("panicked: {text}"), Failure::Ours),
+            Exit::Panicked(text) => {
+                self.shared.connections.nursery.mishaps.note_crash(mishaps::Loop::Dial);
+                (format!("panicked: {text}"), Failure::Ours)
+            }
             Exit::Killed => ("killed".to_owned(), Failure::Ours),
         };
         tracing::debug!(peer = %self.peer.fmt_short(), %error, ?failure, "dial failed");
@@ -286,6 +294,13 @@ impl PeerState {
         if let Some(ended) = ended {
             let closed = ended.account(number, self.peer, &exit, Instant::now());
             self.shared.connections.history.lock().expect("no holder panics").push(closed);
+        }
+        let is_crash = match &exit {
+            Exit::Finished(closed) => closed.end == ConnectionEnd::Injected,
+            Exit::Panicked(_) | Exit::Killed => true,
+        };
+        if is_crash {
+            self.shared.connections.nursery.mishaps.note_crash(mishaps::Loop::Connection);
         }
         match &exit {
             Exit::Finished(Closed { end, .. }) => {

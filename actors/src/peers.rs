@@ -20,6 +20,7 @@ use crate::{
     ledger::{Entry, Kind},
     limits::LimitsError,
     listeners::ListenerId,
+    mishaps::Loop,
     peer::{OnIdle, Peer, PeerArguments, PeerMsg, PeerShared},
     pressure::Pressure,
     redial::WishWatch,
@@ -99,6 +100,10 @@ impl Actor for Peers {
         message: PeersMsg,
         state: &mut PeersState,
     ) -> Result<(), ActorProcessingErr> {
+        if let Some(strike) = state.shared.connections.nursery.faults.due(Loop::Peers, None) {
+            strike.land().await;
+            return Err("injected".into());
+        }
         match message {
             PeersMsg::Want(peer, wish) => state.pass(&myself, peer, PeerMsg::Want(wish)).await,
             PeersMsg::Accepted(established) => {
@@ -181,6 +186,7 @@ impl PeersState {
         let crashed = self.rows.iter().find(|(_, row)| row.actor.get_id() == cell.get_id()).map(|(peer, _)| *peer);
         if let Some(peer) = crashed {
             tracing::warn!(peer = %peer.fmt_short(), %reason, "supervisor of a remote crashed");
+            self.shared.connections.nursery.mishaps.note_crash(Loop::Peer);
             self.rows.remove(&peer);
             self.shared.connections.routes.set_connections(peer, Vec::new());
             self.shared.connections.routes.signal(peer, Signal::Gone(Gone::Lost));

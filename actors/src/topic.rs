@@ -25,7 +25,7 @@ use crate::{
     counters::Reason,
     handle::{Command, Event, Receipt},
     lease::{Lease, Outgoing, SendRefused, Urgency},
-    ledger::Kind,
+    mishaps::Loop,
     redial::WishWatch,
     routes::{Delivered, Delivery, Gone, Signal, Signals},
     supervisor::Heartbeat,
@@ -144,7 +144,7 @@ impl Topic {
                 // below then takes a handful from every inbox, so no arm starves another.
                 biased;
                 _ = leave.cancelled() => break,
-                strike = nursery.faults.strike(Kind::Topic) => {
+                strike = nursery.faults.strike(Loop::Topic, None) => {
                     strike.land().await;
                     return TopicEnd::Injected;
                 }

@@ -21,6 +21,7 @@ use crate::{
     error::JoinError,
     handle::{Command, Event, TopicHandle},
     ledger::{Entry, Kind},
+    mishaps::Loop,
     routes::{Signals, TopicRoute},
     supervisor::{
         Child, Exit, Heartbeat, Pulse,
@@ -103,6 +104,10 @@ impl Actor for Topics {
         message: TopicsMsg,
         state: &mut TopicsState,
     ) -> Result<(), ActorProcessingErr> {
+        if let Some(strike) = state.context.common.nursery.faults.due(Loop::Topics, None) {
+            strike.land().await;
+            return Err("injected".into());
+        }
         match message {
             TopicsMsg::Join(request) => state.on_join(&myself, request),
             TopicsMsg::Ended(topic, exit) => state.on_ended(&myself, topic, exit),
@@ -227,6 +232,7 @@ impl TopicsState {
 
     fn on_crash(&mut self, myself: &ActorRef<TopicsMsg>, topic: TopicId, reason: &str) {
         let Some(mut row) = self.rows.remove(&topic) else { return };
+        self.context.common.nursery.mishaps.note_crash(Loop::Topic);
         match row.restarts.on_crash(Instant::now()) {
             Verdict::Restart => {
                 tracing::warn!(%topic, %reason, "topic crashed; restarting it");

@@ -5,8 +5,6 @@ mod client;
 mod control;
 mod demo;
 mod exit;
-#[cfg(feature = "count-heap")]
-mod heap;
 mod identity;
 mod line_reader;
 mod lines;
@@ -35,6 +33,10 @@ use crate::{
     cli::{Cli, Verb},
     exit::{Exit, Failure},
 };
+
+#[cfg(feature = "soak")]
+#[global_allocator]
+static HEAP: perennial_heap::Counting = perennial_heap::Counting;
 
 /// One thread is blocked reading standard input, one writes standard output, one is for whatever a library waits for.
 const BLOCKING_THREADS: usize = 3;

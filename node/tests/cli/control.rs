@@ -30,7 +30,7 @@ fn status_tells_everything_that_was_promised() {
     }
     assert!(status["connections"].as_u64() >= Some(1));
     let heap = status.as_object().unwrap().get("heap_bytes").expect("present, even where it is null");
-    assert_eq!(heap.is_number(), cfg!(feature = "count-heap"));
+    assert_eq!(heap.is_number(), cfg!(feature = "soak"));
     let table = text(&two.ask(&["status"]).stdout);
     assert!(table.contains(&two.id()) && table.contains("of 77"), "{table}");
 }
