@@ -148,11 +148,12 @@ impl Mesh {
     ///
     /// [`MeshGone`] once the mesh has ended.
     pub async fn census(&self) -> Result<Census, MeshGone> {
-        let Part { mut peers, owned: of_peers, .. } = self.ask_peers().await?;
+        let Part { mut peers, owned: of_peers, peers_high_water, .. } = self.ask_peers().await?;
         let Part { topics, owned: of_topics, .. } = self.ask_topics().await?;
         peers.sort_by_key(|peer| peer.id);
         let parts = &self.inner.parts;
         let occupancy = parts.door.occupancy();
+        let stores = parts.stores((peers.len(), peers_high_water));
         Ok(Census {
             id: self.id(),
             listen: self.listen_addrs(),
@@ -166,6 +167,7 @@ impl Mesh {
             addresses: parts.addresses.len(),
             redials: parts.redials.census(),
             counts: parts.counters.read(),
+            stores,
             crashes: parts.nursery.mishaps.crashes(),
             ledger: self.report(&[of_peers, of_topics]),
         })

@@ -62,6 +62,7 @@ pub(crate) struct PeersState {
     _entry: Entry,
     shared: PeerShared,
     rows: HashMap<EndpointId, Row>,
+    high_water: usize,
     evictor: Evictor,
     draining: Option<oneshot::Sender<()>>,
     is_draining: bool,
@@ -88,6 +89,7 @@ impl Actor for Peers {
             _entry: entry,
             shared,
             rows: HashMap::new(),
+            high_water: 0,
             evictor: Evictor::default(),
             draining: None,
             is_draining: false,
@@ -158,6 +160,7 @@ impl PeersState {
                         drop(actor.cast(PeerMsg::Drain));
                     }
                     self.rows.insert(peer, Row { actor, sent: 0 });
+                    self.high_water = self.high_water.max(self.rows.len());
                 }
                 Err(error) => {
                     tracing::error!(peer = %peer.fmt_short(), %error, "cannot supervise remote");
@@ -244,7 +247,7 @@ impl PeersState {
     }
 
     fn on_census(&mut self, reply: oneshot::Sender<Part>) {
-        let mut part = Part::default();
+        let mut part = Part { peers_high_water: self.high_water, ..Part::default() };
         part.owned.add(Kind::Peer, self.rows.len());
         let collector = CensusCollector::new(part, reply);
         self.tell_all(|| PeerMsg::Census(collector.clone()));

@@ -21,6 +21,7 @@ use crate::{
     error::JoinError,
     handle::{Command, Event, TopicHandle},
     ledger::{Entry, Kind},
+    limits::Limits,
     mishaps::Loop,
     routes::{Signals, TopicRoute},
     supervisor::{
@@ -159,6 +160,7 @@ impl TopicsState {
             neighbors: watch::channel(Vec::new()).0,
             memory: Mutex::default(),
             contacts: Default::default(),
+            gauges: Default::default(),
             approvals: Default::default(),
         });
         let restarts = Restarts::new(limits.restarts_max, limits.restart_period);
@@ -267,7 +269,7 @@ impl TopicsState {
         part.owned.add(Kind::Topic, self.rows.len());
         let approvals = self.rows.values().map(|row| row.inboxes.approvals.load(Ordering::Relaxed));
         part.owned.add(Kind::Approval, approvals.sum());
-        part.topics = self.rows.iter().map(|(topic, row)| row.census(*topic)).collect();
+        part.topics = self.rows.iter().map(|(topic, row)| row.census(*topic, &self.context.common.limits)).collect();
         part.topics.sort_by_key(|one| one.topic);
         let _asker_gone = reply.send(part);
     }
@@ -291,7 +293,7 @@ impl TopicsState {
 }
 
 impl Row {
-    fn census(&self, topic: TopicId) -> TopicCensus {
+    fn census(&self, topic: TopicId, limits: &Limits) -> TopicCensus {
         let queued = self.frames.upgrade().map_or(0, |frames| frames.max_capacity() - frames.capacity());
         TopicCensus {
             topic,
@@ -299,6 +301,7 @@ impl Row {
             contacts: self.inboxes.contacts.load(Ordering::Relaxed),
             queued_frames: queued,
             restarts: self.restarts.total(),
+            stores: self.inboxes.stores(topic, limits),
         }
     }
 }

@@ -12,6 +12,7 @@ mod memberships;
 mod names;
 mod node;
 mod output;
+mod panics;
 mod pipe;
 mod signals;
 mod state_dir;
@@ -46,6 +47,7 @@ const BLOCKING_THREADS: usize = 3;
 const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(24 * 3600);
 
 fn main() {
+    panics::install();
     let cli = Cli::parse();
     let ended = telemetry::install(&cli.log).and_then(|()| run(cli.verb));
     let exit = ended.unwrap_or_else(|failure| {
