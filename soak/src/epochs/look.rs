@@ -21,47 +21,50 @@ const ID_CHARS: usize = 10;
 
 /// As [`at`], of a node that has given free memory back before, if it can: then what is resident is what is used.
 #[allow(dead_code, reason = "the last look at a barrier; who orders the events of a barrier calls it")]
-pub(crate) async fn at_rest(cluster: &Cluster, node: usize) -> Barrier {
+pub(crate) async fn at_rest(cluster: &Cluster, node: usize, timeout: Duration) -> Barrier {
     let mut trimmed = None;
     if let Ok(process) = cluster.process(node) {
         // Whoever answers everything with its status has not trimmed.
-        let answer = socket::ask(&process.control, json!({"request": "trim"})).await;
-        trimmed = Some(answer.is_ok_and(|answer| answer["released"].is_boolean()));
+        let answer = tokio::time::timeout(timeout, socket::ask(&process.control, json!({"request": "trim"}))).await;
+        trimmed = Some(matches!(answer, Ok(Ok(answer)) if answer["released"].is_boolean()));
         if trimmed == Some(true) {
             tokio::time::sleep(TRIM_WAIT).await;
         }
     }
-    Barrier { trimmed, ..at(cluster, node).await }
+    Barrier { trimmed, ..at(cluster, node, timeout).await }
 }
 
-/// The row of `node`, without its place in the run.
-pub(crate) async fn at(cluster: &Cluster, node: usize) -> Barrier {
+/// The row of `node`, without its place in the run. What it does not answer within `timeout` is left out.
+pub(crate) async fn at(cluster: &Cluster, node: usize, timeout: Duration) -> Barrier {
     let mut row = Barrier { node: node as u32, ..Barrier::default() };
     let Ok(process) = cluster.process(node) else { return row };
-    if let Some(pid) = process.pid() {
-        row.fds = proc_figures::open_fds(pid);
-        row.threads = proc_figures::threads(pid);
-        row.rss_bytes = proc_figures::resident(pid).map(|(now, _)| now);
-        row.anon_bytes = anonymous(pid);
-    }
+    row.fds = proc_figures::open_fds(process.pid);
+    row.threads = proc_figures::threads(process.pid);
+    row.rss_bytes = proc_figures::resident(process.pid).map(|(now, _)| now);
+    row.anon_bytes = anonymous(process.pid);
     if let Some((lines, errors)) = logged(&cluster.log(node)) {
         (row.log_lines, row.error_lines) = (Some(lines), Some(errors));
     }
+    // Whatever was told before the time is up counts.
+    let _ = tokio::time::timeout(timeout, ask(&process.control, &mut row)).await;
+    row
+}
+
+async fn ask(control: &Path, row: &mut Barrier) {
     // The ledger first: a connection that opens in between is then in the table and not yet in the ledger, and the next
     // look settles it.
-    if let Ok(ledger) = socket::ask(&process.control, json!({"request": "ledger"})).await {
-        on_ledger(&mut row, &ledger);
+    if let Ok(ledger) = socket::ask(control, json!({"request": "ledger"})).await {
+        on_ledger(row, &ledger);
     }
-    if let Ok(connections) = socket::ask(&process.control, json!({"request": "connections"})).await {
+    if let Ok(connections) = socket::ask(control, json!({"request": "connections"})).await {
         row.lingering = connections["lingering"].get(0).and_then(lingering);
     }
-    if let Ok(peers) = socket::ask(&process.control, json!({"request": "peers"})).await {
-        on_peers(&mut row, &peers);
+    if let Ok(peers) = socket::ask(control, json!({"request": "peers"})).await {
+        on_peers(row, &peers);
     }
-    if let Ok(status) = socket::ask(&process.control, json!({"request": "status"})).await {
-        on_status(&mut row, &status);
+    if let Ok(status) = socket::ask(control, json!({"request": "status"})).await {
+        on_status(row, &status);
     }
-    row
 }
 
 fn on_peers(row: &mut Barrier, peers: &Value) {
