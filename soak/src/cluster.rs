@@ -2,6 +2,8 @@
 //!
 //! Each method does one step of a plan and says what the nodes did wrong, as a sentence. Order and pace are `storm.rs`.
 
+mod steps;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Result;

@@ -8,6 +8,7 @@
 
 mod args;
 mod cluster;
+mod compare;
 mod control;
 mod epochs;
 mod flood;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
             selftest::run(&beside.with_file_name(format!("perennial-soak-plant{}", std::env::consts::EXE_SUFFIX)), json)
         }
         Verb::Flood(args) => flood(&args),
+        Verb::Compare(options) => compare(&options),
         Verb::Attack(args) => attack(&args),
     }
 }
@@ -87,6 +89,32 @@ fn flood(args: &args::Flood) -> ExitCode {
                 biased;
                 code = signalled() => code,
                 outcome = flood::run(args, bin) => outcome.map(exit_code),
+            }
+        })
+    }))
+}
+
+fn compare(options: &compare::options::Options) -> ExitCode {
+    if let Err(error) = options.check() {
+        eprintln!("error: {error}");
+        return USAGE.into();
+    }
+    let subjects = match compare::subjects(options, &std::env::current_exe().unwrap_or_default()) {
+        Ok(subjects) => subjects,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return NO_BINARY.into();
+        }
+    };
+    // Two threads: a reader of deliveries must not wait for a look.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    end(runtime.context("cannot start the runtime").and_then(|runtime| {
+        runtime.block_on(async {
+            tokio::select! {
+                // First, so that a signal is not starved. Losing the race drops, and so kills, every process.
+                biased;
+                code = signalled() => code,
+                code = Box::pin(compare::run(options, subjects)) => code,
             }
         })
     }))

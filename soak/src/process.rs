@@ -46,7 +46,8 @@ pub(crate) struct Launch<'a> {
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    stdin: ChildStdin,
+    /// Absent once it has been told that nothing more follows.
+    stdin: Option<ChildStdin>,
     view: Arc<Mutex<View>>,
     reader: JoinHandle<()>,
     /// Its control socket.
@@ -82,7 +83,7 @@ impl Process {
         let stdout = child.stdout.take().expect("stdout is piped");
         let view = Arc::new(Mutex::new(View::default()));
         let reader = tokio::spawn(read(stdout, view.clone(), launch.changed.clone(), launch.run.to_owned()));
-        Ok(Self { child, stdin, view, reader, control: launch.control.to_owned() })
+        Ok(Self { child, stdin: Some(stdin), view, reader, control: launch.control.to_owned() })
     }
 
     /// What it has said so far. Never held across an await.
@@ -97,8 +98,14 @@ impl Process {
 
     /// Publishes one line through the pipe.
     pub(crate) async fn publish(&mut self, line: &str) -> Result<()> {
-        self.stdin.write_all(format!("{line}\n").as_bytes()).await?;
-        Ok(self.stdin.flush().await?)
+        let stdin = self.stdin.as_mut().context("its input is closed")?;
+        stdin.write_all(format!("{line}\n").as_bytes()).await?;
+        Ok(stdin.flush().await?)
+    }
+
+    /// Closes its input, which is how it is asked to leave and end.
+    pub(crate) fn close_input(&mut self) {
+        self.stdin = None;
     }
 
     /// SIGKILL, then waits until the operating system has taken it away.

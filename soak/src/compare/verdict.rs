@@ -1,0 +1,313 @@
+//! From single measurements to what may be said of two subjects: better, worse, not shown, unknown; and whether the goals
+//! of the first are met. `[pure]`
+//!
+//! Everything is decided by signs of differences within pairs, so nothing is assumed of how a figure is spread. A claim
+//! needs the whole interval on one side, and an interval needs enough pairs to mean something.
+
+use perennial_soak::stats::{Covered, median, median_interval};
+use serde::Serialize;
+
+use super::row::{Goal, Kind, Reading, Row, significant};
+
+/// Both sides of one pair; a side that told nothing says why.
+pub(crate) type Pair = [Result<Reading, String>; 2];
+
+/// The level of every interval, two-sided, where there are pairs enough for it.
+const ALPHA: f64 = 0.05;
+
+/// An interval that covers less proves nothing. Five pairs, the least the statistics are planned for, reach 93.75 %.
+const COVERAGE_MIN: f64 = 0.9;
+
+/// What is known of the circumstances of a row.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Circumstances {
+    /// The load before the start, where the machine was too busy for times.
+    pub busy: Option<f64>,
+    /// What was made smaller than the goals were set for.
+    pub shrunk: Option<String>,
+    /// The ratio that the caller allows.
+    pub allowed: Option<f64>,
+}
+
+/// What the first subject is against the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Comparison {
+    Better,
+    Worse,
+    NotShown,
+    Unknown,
+}
+
+impl Comparison {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::Worse => "worse",
+            Self::NotShown => "not shown",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Where a goal stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum State {
+    Met,
+    NotJudged,
+    NotMet,
+}
+
+impl State {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::NotJudged => "not judged",
+            Self::NotMet => "not met",
+        }
+    }
+}
+
+/// A ratio of the two, and whether open ends make it a bound only.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Ratio {
+    pub covered: Covered,
+    /// The truth is this or less: the second subject did not reach the end.
+    pub at_most: bool,
+    /// The truth is this or more: the first did not.
+    pub at_least: bool,
+}
+
+/// A row, judged.
+#[derive(Debug, Clone)]
+pub(crate) struct Judged {
+    pub row: &'static Row,
+    pub pairs: Vec<Pair>,
+    /// The medians of both sides, over what was told.
+    pub medians: [Option<Reading>; 2],
+    /// Where every figure is above zero.
+    pub ratio: Option<Ratio>,
+    pub comparison: Comparison,
+    /// Why it is unknown or not shown.
+    pub because: Option<String>,
+    pub goals: Vec<(Goal, State, Option<String>)>,
+    pub circumstances: Circumstances,
+    /// Where the caller's own limit stands.
+    pub allowed: Option<State>,
+}
+
+impl Judged {
+    /// The worst of the goals. A row without one is not judged.
+    pub(crate) fn goal(&self) -> State {
+        self.goals.iter().map(|(_, state, _)| *state).max().unwrap_or(State::NotJudged)
+    }
+
+    /// Whether the first subject broke something exact.
+    pub(crate) fn is_violated(&self) -> bool {
+        self.goals.iter().any(|(goal, state, _)| goal.is_exact() && *state == State::NotMet)
+    }
+}
+
+/// Judges one row.
+pub(crate) fn judge(row: &'static Row, pairs: Vec<Pair>, circumstances: Circumstances) -> Judged {
+    let told = |side: usize| pairs.iter().filter_map(move |pair| pair[side].as_ref().ok().copied());
+    let medians = [middle(told(0).collect()), middle(told(1).collect())];
+    let whole: Vec<[Reading; 2]> = pairs.iter().filter_map(both).collect();
+    let (comparison, because) = match unknown(row, &pairs, &whole, circumstances.busy) {
+        Some(because) => (Comparison::Unknown, Some(because)),
+        None => compare(&whole),
+    };
+    let first: Vec<Reading> = told(0).collect();
+    let state = |goal: &Goal| {
+        let (state, because) = on_goal(row, *goal, &first, &pairs, &whole, &circumstances);
+        (*goal, state, because)
+    };
+    let goals = row.goals.iter().map(state).collect();
+    let allowed = circumstances.allowed.map(|most| match comparison {
+        Comparison::Unknown => State::NotJudged,
+        Comparison::Better | Comparison::Worse | Comparison::NotShown => within(&whole, most).0,
+    });
+    let ratio = if comparison == Comparison::Unknown { None } else { ratio(&whole) };
+    Judged { row, pairs, medians, ratio, comparison, because, goals, circumstances, allowed }
+}
+
+/// What the exit code says of all rows: 1 before 3 before 2 before 0.
+pub(crate) fn exit_code(rows: &[Judged]) -> u8 {
+    if rows.iter().any(Judged::is_violated) {
+        1
+    } else if rows.iter().any(|row| row.allowed == Some(State::NotMet)) {
+        3
+    } else if rows.is_empty()
+        || rows.iter().any(|row| row.comparison == Comparison::Unknown || row.allowed == Some(State::NotJudged))
+    {
+        2
+    } else {
+        0
+    }
+}
+
+/// The first line for a reader.
+pub(crate) fn headline(rows: &[Judged], load: Option<f64>) -> String {
+    let count = |wanted| rows.iter().filter(|row| row.comparison == wanted).count();
+    let names = |filter: fn(&Judged) -> bool| {
+        rows.iter().filter(|row| filter(row)).map(|row| row.row.id).collect::<Vec<_>>().join(", ")
+    };
+    let found = format!(
+        "{} better, {} worse, {} not shown, {} unknown",
+        count(Comparison::Better),
+        count(Comparison::Worse),
+        count(Comparison::NotShown),
+        count(Comparison::Unknown)
+    );
+    match (exit_code(rows), load) {
+        (1, _) => format!("FAIL: {} must be exact and is not; {found}", names(Judged::is_violated)),
+        (3, _) => {
+            let over = names(|row| row.allowed == Some(State::NotMet));
+            format!("WORSE than allowed: {over}; {found}")
+        }
+        (_, Some(load)) => format!("UNKNOWN: load {load:.1} before start; {found}"),
+        (2, None) => format!("UNKNOWN: {}; {found}", names(|row| row.comparison == Comparison::Unknown)),
+        (_, None) => found,
+    }
+}
+
+fn both(pair: &Pair) -> Option<[Reading; 2]> {
+    match pair {
+        [Ok(a), Ok(b)] => Some([*a, *b]),
+        [Err(_), _] | [_, Err(_)] => None,
+    }
+}
+
+/// Why nothing can be said, if so.
+fn unknown(row: &Row, pairs: &[Pair], whole: &[[Reading; 2]], busy: Option<f64>) -> Option<String> {
+    for (number, pair) in pairs.iter().enumerate() {
+        for (side, name) in pair.iter().zip(["a", "b"]) {
+            if let Err(why) = side {
+                return Some(format!("{name} in pair {}: {why}", number + 1));
+            }
+        }
+    }
+    if whole.is_empty() {
+        return Some("nothing was measured".into());
+    }
+    if row.kind == Kind::Time
+        && let Some(load) = busy
+    {
+        return Some(format!("load {load:.1} before start"));
+    }
+    let neither = whole.iter().position(|pair| pair.iter().all(|side| side.is_open()))?;
+    Some(format!("neither ended in time in pair {}", neither + 1))
+}
+
+fn compare(whole: &[[Reading; 2]]) -> (Comparison, Option<String>) {
+    let Some(Covered { interval, coverage }) = scaled(whole, 1.0) else { return (Comparison::NotShown, None) };
+    let open = |side: usize| whole.iter().any(|pair| pair[side].is_open());
+    if coverage < COVERAGE_MIN {
+        return (Comparison::NotShown, Some(too_few(whole.len(), coverage)));
+    }
+    // A side that did not reach its end is worse than its figure, never better.
+    if interval.upper < 0.0 && !open(0) {
+        (Comparison::Better, None)
+    } else if interval.lower > 0.0 && !open(1) {
+        (Comparison::Worse, None)
+    } else {
+        (Comparison::NotShown, None)
+    }
+}
+
+fn on_goal(
+    row: &Row,
+    goal: Goal,
+    first: &[Reading],
+    pairs: &[Pair],
+    whole: &[[Reading; 2]],
+    circumstances: &Circumstances,
+) -> (State, Option<String>) {
+    let not = |why: String| (State::NotJudged, Some(why));
+    if let Goal::Zero | Goal::Reached = goal {
+        let broken = first.iter().filter(|reading| reading.is_open() || (goal == Goal::Zero && reading.value() > 0.0));
+        return match broken.count() {
+            0 if first.len() < pairs.len() || first.is_empty() => not("a did not tell it in every run".into()),
+            0 => (State::Met, None),
+            count => (State::NotMet, Some(format!("broken in {count} of {} runs", first.len()))),
+        };
+    }
+    if circumstances.shrunk.is_some() {
+        return not("set for the full size".into());
+    }
+    if row.kind == Kind::Time
+        && let Some(load) = circumstances.busy
+    {
+        return not(format!("load {load:.1} before start"));
+    }
+    if whole.len() < pairs.len() {
+        return not("not told in every run".into());
+    }
+    match goal {
+        Goal::AtMost(most) => below(first, most),
+        Goal::Ratio(most) => within(whole, most),
+        Goal::Zero | Goal::Reached => not("exact".into()),
+    }
+}
+
+/// Whether the middle of the readings is at most `most`.
+fn below(readings: &[Reading], most: f64) -> (State, Option<String>) {
+    let values: Vec<f64> = readings.iter().map(|reading| reading.value() - most).collect();
+    decided(median_interval(&values, ALPHA), readings.iter().any(|reading| reading.is_open()), false, values.len())
+}
+
+/// Whether the first subject has at most `most` times what the second has.
+fn within(whole: &[[Reading; 2]], most: f64) -> (State, Option<String>) {
+    if whole.iter().any(|[_, b]| b.value() <= 0.0) {
+        // Times nothing is nothing: there is no measure to hold the first against.
+        return (State::NotJudged, Some("b shows none".into()));
+    }
+    let open = |side: usize| whole.iter().any(|pair| pair[side].is_open());
+    decided(scaled(whole, most), open(0), open(1), whole.len())
+}
+
+/// Where the differences lie: all at most zero, all above, or on both sides. An open first side may be larger than it
+/// looks, an open second side too.
+fn decided(covered: Option<Covered>, first_open: bool, second_open: bool, count: usize) -> (State, Option<String>) {
+    let Some(Covered { interval, coverage }) = covered else { return (State::NotJudged, None) };
+    if coverage < COVERAGE_MIN {
+        (State::NotJudged, Some(too_few(count, coverage)))
+    } else if interval.upper <= 0.0 && !first_open {
+        (State::Met, None)
+    } else if interval.lower > 0.0 && !second_open {
+        (State::NotMet, None)
+    } else {
+        (State::NotJudged, Some("the interval spans the goal".into()))
+    }
+}
+
+/// `a − factor × b` over the pairs.
+fn scaled(whole: &[[Reading; 2]], factor: f64) -> Option<Covered> {
+    let differences: Vec<f64> = whole.iter().map(|[a, b]| a.value() - factor * b.value()).collect();
+    median_interval(&differences, ALPHA)
+}
+
+/// The ratios of the pairs; `None` where a figure is not above zero, or where open ends on both sides leave it anywhere.
+fn ratio(whole: &[[Reading; 2]]) -> Option<Ratio> {
+    if whole.iter().flatten().any(|reading| reading.value() <= 0.0) {
+        return None;
+    }
+    let open = |side: usize| whole.iter().any(|pair| pair[side].is_open());
+    let ratios: Vec<f64> = whole.iter().map(|[a, b]| a.value() / b.value()).collect();
+    let ratio = Ratio { covered: median_interval(&ratios, ALPHA)?, at_most: open(1), at_least: open(0) };
+    (!(ratio.at_most && ratio.at_least)).then_some(ratio)
+}
+
+/// The median, open where as many readings are open that it may be larger.
+fn middle(readings: Vec<Reading>) -> Option<Reading> {
+    let values: Vec<f64> = readings.iter().map(|reading| reading.value()).collect();
+    let middle = median(&values)?;
+    let is_open = readings.iter().any(|reading| reading.is_open() && reading.value() <= middle);
+    Some(if is_open { Reading::AtLeast(middle) } else { Reading::Is(middle) })
+}
+
+fn too_few(pairs: usize, coverage: f64) -> String {
+    let noun = if pairs == 1 { "pair reaches" } else { "pairs reach" };
+    format!("{pairs} {noun} {} % at most", significant(coverage * 100.0))
+}
