@@ -5,6 +5,8 @@
 
 mod files;
 pub(crate) mod options;
+mod page;
+mod plot;
 mod row;
 mod rows;
 mod table;
@@ -101,7 +103,7 @@ pub(crate) async fn run(options: &Options, subjects: [Subject; 2]) -> Result<u8>
     let begun = Instant::now();
     let machine = Machine::look();
     let seed = options.seed.unwrap_or_else(rand::random);
-    let wanted = |course: &Course| course.rows().iter().any(|row| options.wants(row.id));
+    let wanted = |course: &Course| course.about().rows.iter().any(|row| options.wants(row.id));
     let courses: Vec<Course> = Course::ALL.into_iter().filter(wanted).collect();
     let pairs = usize::from(options.pairs);
     let [a, b] = &subjects;
@@ -115,11 +117,11 @@ pub(crate) async fn run(options: &Options, subjects: [Subject; 2]) -> Result<u8>
         for course in &courses {
             for (place, side) in order(pair).into_iter().enumerate() {
                 let subject = &subjects[side];
-                progress.set_message(format!("pair {pair} of {pairs}: {}, {}", course.name(), subject.name));
+                progress.set_message(format!("pair {pair} of {pairs}: {}, {}", course.about().name, subject.name));
                 let since = Instant::now();
                 let figures = measure(*course, subject, seed_of(seed, pair), options.quick).await?;
                 let took_s = since.elapsed().as_secs_f64();
-                for row in course.rows().iter().filter(|row| options.wants(row.id)) {
+                for row in course.about().rows.iter().filter(|row| options.wants(row.id)) {
                     let (row, reading) = (row.id, figures.of(row.id));
                     let first = place == 0;
                     measurements.push(Measurement { course: *course, row, pair, side, first, reading, took_s });
@@ -161,7 +163,7 @@ async fn measure(course: Course, subject: &Subject, seed: u64, quick: bool) -> R
     };
     Ok(measured.unwrap_or_else(|fault| {
         let mut figures = Figures::default();
-        course.rows().iter().for_each(|row| figures.add(row.id, Err(fault.clone())));
+        course.about().rows.iter().for_each(|row| figures.add(row.id, Err(fault.clone())));
         figures
     }))
 }
@@ -175,13 +177,13 @@ const TIME_SLACK_S: u64 = 120;
 fn judge(courses: &[Course], measurements: &[Measurement], options: &Options, machine: &Machine) -> Vec<Judged> {
     let mut rows = Vec::new();
     for course in courses {
-        for row in course.rows().iter().filter(|row| options.wants(row.id)) {
+        for row in course.about().rows.iter().filter(|row| options.wants(row.id)) {
             let of = |pair: usize, side: usize| {
                 let found = measurements.iter().find(|one| (one.row, one.pair, one.side) == (row.id, pair, side));
                 found.map_or_else(|| Err("was not measured".into()), |one| one.reading.clone())
             };
             let pairs: Vec<Pair> = (1..=usize::from(options.pairs)).map(|pair| [of(pair, 0), of(pair, 1)]).collect();
-            let shrunk = options.quick.then(|| course.quick().to_owned());
+            let shrunk = options.quick.then(|| course.about().quick.to_owned());
             let circumstances = Circumstances { busy: machine.busy(), shrunk, allowed: options.allowed(row.id) };
             rows.push(verdict::judge(row, pairs, circumstances));
         }
@@ -190,7 +192,7 @@ fn judge(courses: &[Course], measurements: &[Measurement], options: &Options, ma
 }
 
 fn seconds(course: Course, quick: bool) -> u64 {
-    let (full, short) = course.seconds();
+    let (full, short) = course.about().seconds;
     if quick { short } else { full }
 }
 
@@ -198,7 +200,7 @@ fn seconds(course: Course, quick: bool) -> u64 {
 fn say(progress: &ProgressBar, all: &[Measurement], (course, pair, side): (Course, usize, usize), subject: &str) {
     let here = all.iter().filter(|one| (one.course, one.pair, one.side) == (course, pair, side));
     let figure = |one: &Measurement| {
-        let unit = course.rows().iter().find(|row| row.id == one.row).map(|row| row.unit);
+        let unit = course.about().rows.iter().find(|row| row.id == one.row).map(|row| row.unit);
         match (&one.reading, unit) {
             (Ok(reading), Some(unit)) => format!("{} {}", one.row, table::reading(Some(*reading), unit)),
             (Ok(reading), None) => format!("{} {}", one.row, reading.value()),
@@ -206,7 +208,7 @@ fn say(progress: &ProgressBar, all: &[Measurement], (course, pair, side): (Cours
         }
     };
     let figures: Vec<String> = here.map(figure).collect();
-    progress.suspend(|| eprintln!("pair {pair}  {:9} {subject}: {}", course.name(), figures.join("  ")));
+    progress.suspend(|| eprintln!("pair {pair}  {:9} {subject}: {}", course.about().name, figures.join("  ")));
 }
 
 fn bar(courses: &[Course], pairs: usize, quick: bool) -> ProgressBar {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{
-    Measurement, Report,
+    Measurement, Report, page,
     row::Reading,
     table,
     verdict::{self, Judged},
@@ -28,7 +28,12 @@ pub(crate) fn print(report: &Report, as_json: bool) -> Result<()> {
 pub(crate) fn write(report: &Report, directory: &Path) -> Result<()> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     report::write(directory, "compare.json", &(serde_json::to_string_pretty(&object(report))? + "\n"))?;
-    report::write(directory, "measurements.csv", &csv(&report.measurements, names(report)))
+    report::write(directory, "measurements.csv", &csv(&report.measurements, names(report)))?;
+    for row in report.rows.iter().filter(|row| page::is_claim(row)) {
+        report::write(directory, &format!("{}.svg", row.row.id), &page::plot_alone(row, names(report)))?;
+    }
+    let argv: Vec<String> = std::env::args().skip(1).collect();
+    report::write(directory, "compare.html", &page::html(report, &argv))
 }
 
 fn names(report: &Report) -> [&str; 2] {
@@ -116,7 +121,7 @@ fn csv(measurements: &[Measurement], names: [&str; 2]) -> String {
         };
         let side = ["a", "b"][one.side];
         let Measurement { pair, first, course, row, took_s, .. } = one;
-        let (subject, course) = (names[one.side], course.name());
+        let (subject, course) = (names[one.side], course.about().name);
         out += &format!("{pair},{side},{subject},{first},{course},{row},{value},{open},{took_s:.2},{because}\n");
     }
     out

@@ -96,7 +96,7 @@ fn names(asked: &str, id: &str) -> bool {
 }
 
 fn ids() -> impl Iterator<Item = &'static str> {
-    Course::ALL.into_iter().flat_map(|course| course.rows()).map(|row| row.id)
+    Course::ALL.into_iter().flat_map(|course| course.about().rows).map(|row| row.id)
 }
 
 fn row(text: &str) -> Result<String, String> {
