@@ -71,3 +71,33 @@ fn tick_label(value: f64) -> String {
         plain => short(plain),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            row::{Goal, Kind, Row, Unit},
+            verdict::{Circumstances, judge},
+        },
+        *,
+    };
+
+    #[test]
+    fn every_told_figure_is_a_dot_and_zero_is_at_the_left() {
+        const ROW: Row = Row {
+            id: "P8-view",
+            title: "a < b",
+            unit: Unit::Seconds,
+            kind: Kind::Time,
+            goals: &[Goal::AtMost(2.0)],
+            source: "made up",
+        };
+        let pairs =
+            vec![[Ok(Reading::Is(-1.0)), Ok(Reading::AtLeast(20.0))], [Err("silent".into()), Ok(Reading::Is(10.0))]];
+        let svg = svg(&judge(&ROW, pairs, Circumstances::default()), ["ours", "stock & co"]);
+        assert_eq!(svg.matches("<circle").count(), 3);
+        assert!(svg.contains(&format!("class=\"a\" cx=\"{LEFT:.1}\"")), "{svg}");
+        assert_eq!(svg.matches('→').count(), 1);
+        assert!(svg.contains("a &lt; b") && svg.contains("stock &amp; co") && !svg.contains("NaN"), "{svg}");
+    }
+}

@@ -84,7 +84,9 @@ pub(crate) fn notes(row: &Judged) -> Vec<String> {
         notes.push(format!("{}, because {because}", row.comparison.word()));
     }
     for (goal, state, because) in &row.goals {
-        if let Some(because) = because {
+        // That the quick run was too small for it is said once, below.
+        let is_too_small = row.circumstances.shrunk.is_some() && !goal.is_exact();
+        if let Some(because) = because.as_ref().filter(|_| !is_too_small) {
             notes.push(format!("goal {} {}: {because}", goal.show(row.row.unit), state.word()));
         }
     }
@@ -95,4 +97,65 @@ pub(crate) fn notes(row: &Judged) -> Vec<String> {
         notes.push(format!("quick: {shrunk}"));
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            row::{Goal, Kind, Row},
+            verdict::{Circumstances, Pair, judge},
+        },
+        *,
+    };
+
+    const ROW: Row = Row {
+        id: "P2",
+        title: "heap left per rotation",
+        unit: Unit::Bytes,
+        kind: Kind::Size,
+        goals: &[Goal::AtMost(512.0), Goal::Ratio(0.004)],
+        source: "made up",
+    };
+
+    fn told(a: f64, b: Reading) -> Pair {
+        [Ok(Reading::Is(a)), Ok(b)]
+    }
+
+    #[test]
+    fn a_row_says_figures_ratio_claim_and_goal() {
+        let judged = judge(&ROW, vec![told(280.0, Reading::Is(140e3)); 5], Circumstances::default());
+        let text = text(&[judged], ["ours", "stock"]);
+        let line = text.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            line,
+            "P2 heap left per rotation 280 B 140.0 KB 0.0020 [0.0020, 0.0020] 93.8 % better ≤ 512 B and ≤ 0.004 × b met"
+        );
+        assert!(text.starts_with("     less is better") && text.contains("b stock"), "{text}");
+    }
+
+    #[test]
+    fn nothing_on_one_side_is_printed_as_such() {
+        let judged = judge(&ROW, vec![told(0.0, Reading::Is(140e3)); 5], Circumstances::default());
+        assert_eq!(against(&judged), "0 B against 140.0 KB");
+        let judged = judge(&ROW, vec![told(0.0, Reading::AtLeast(20.0)); 5], Circumstances::default());
+        assert_eq!(against(&judged), "0 B against ≥ 20 B");
+    }
+
+    #[test]
+    fn an_open_end_shows_in_figure_and_ratio() {
+        let judged = judge(&ROW, vec![told(1e3, Reading::AtLeast(2e3)); 5], Circumstances::default());
+        assert_eq!(against(&judged), "≤ 0.50 [0.50, 0.50] 93.8 %");
+        assert_eq!(reading(judged.medians[1], Unit::Bytes), "≥ 2.0 KB");
+    }
+
+    #[test]
+    fn what_is_missing_is_a_dash_and_a_reason() {
+        let pairs = vec![[Err("it tells no heap_bytes".into()), Ok(Reading::Is(1.0))]];
+        let circumstances = Circumstances { shrunk: Some("20 instead of 300".into()), ..Circumstances::default() };
+        let text = text(&[judge(&ROW, pairs, circumstances)], ["ours", "stock"]);
+        assert!(text.contains(" –      1 B  –      unknown"), "{text}");
+        assert!(text.contains("P2: unknown, because a in pair 1: it tells no heap_bytes\n"), "{text}");
+        assert!(text.contains("P2: quick: 20 instead of 300\n"), "{text}");
+    }
 }

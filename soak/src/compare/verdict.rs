@@ -311,3 +311,215 @@ fn too_few(pairs: usize, coverage: f64) -> String {
     let noun = if pairs == 1 { "pair reaches" } else { "pairs reach" };
     format!("{pairs} {noun} {} % at most", significant(coverage * 100.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::{
+        super::row::{Reading::*, Unit},
+        *,
+    };
+
+    const LEAK: Row = Row {
+        id: "P2",
+        title: "heap left per rotation",
+        unit: Unit::Bytes,
+        kind: Kind::Size,
+        goals: &[Goal::AtMost(512.0), Goal::Ratio(0.004)],
+        source: "made up",
+    };
+    const COUNT: Row = Row { id: "P1", kind: Kind::Count, goals: &[Goal::Zero], ..LEAK };
+    const TIME: Row = Row { id: "P15-50", kind: Kind::Time, goals: &[Goal::Reached, Goal::Ratio(0.7)], ..LEAK };
+
+    fn told(pairs: &[(f64, f64)]) -> Vec<Pair> {
+        pairs.iter().map(|(a, b)| [Ok(Is(*a)), Ok(Is(*b))]).collect()
+    }
+
+    fn calm(row: &'static Row, pairs: Vec<Pair>) -> Judged {
+        judge(row, pairs, Circumstances::default())
+    }
+
+    fn states(judged: &Judged) -> Vec<State> {
+        judged.goals.iter().map(|(_, state, _)| *state).collect()
+    }
+
+    #[test]
+    fn five_pairs_on_one_side_are_a_claim() {
+        let pairs = [(300.0, 140e3), (250.0, 138e3), (320.0, 139e3), (280.0, 141e3), (310.0, 137e3)];
+        let judged = calm(&LEAK, told(&pairs));
+        assert_eq!((judged.comparison, states(&judged)), (Comparison::Better, vec![State::Met; 2]));
+        let ratio = judged.ratio.unwrap().covered;
+        assert_eq!((ratio.interval.lower, ratio.interval.upper), (250.0 / 138e3, 320.0 / 139e3));
+        assert_eq!(ratio.coverage, 0.9375);
+        assert_eq!(exit_code(&[judged]), 0);
+    }
+
+    #[test]
+    fn one_pair_to_the_other_side_is_no_claim_among_five_and_one_among_twelve() {
+        let mut pairs = vec![(2.0, 1.0); 4];
+        pairs.push((1.0, 2.0));
+        assert_eq!(calm(&LEAK, told(&pairs)).comparison, Comparison::NotShown);
+        pairs.extend([(2.0, 1.0); 7]);
+        assert_eq!(calm(&LEAK, told(&pairs)).comparison, Comparison::Worse);
+    }
+
+    #[test]
+    fn four_pairs_show_nothing_and_say_so() {
+        let judged = calm(&LEAK, told(&[(1.0, 2e6); 4]));
+        assert_eq!(judged.comparison, Comparison::NotShown);
+        assert_eq!(judged.because.as_deref(), Some("4 pairs reach 87.5 % at most"));
+        assert_eq!(judged.goal(), State::NotJudged);
+        assert_eq!(calm(&LEAK, told(&[(1.0, 2.0)])).because.as_deref(), Some("1 pair reaches 0 % at most"));
+    }
+
+    #[test]
+    fn a_side_that_dies_or_is_silent_is_never_a_win() {
+        for side in [0, 1] {
+            let mut pairs = told(&[(1.0, 2e6); 5]);
+            pairs[3][side] = Err("node 2 ended by itself".into());
+            let judged = calm(&LEAK, pairs);
+            assert_eq!((judged.comparison, judged.ratio), (Comparison::Unknown, None));
+            assert!(judged.because.as_ref().unwrap().contains("in pair 4: node 2 ended by itself"), "{judged:?}");
+            assert_eq!(judged.goal(), State::NotJudged);
+            assert_eq!(exit_code(&[judged]), 2);
+        }
+    }
+
+    #[test]
+    fn counts_are_compared_without_a_ratio_where_one_is_nothing() {
+        let judged = calm(&COUNT, told(&[(0.0, 644.0), (0.0, 650.0), (0.0, 670.0), (0.0, 655.0), (0.0, 660.0)]));
+        assert_eq!((judged.comparison, judged.ratio, judged.goal()), (Comparison::Better, None, State::Met));
+        assert_eq!(judged.medians, [Some(Is(0.0)), Some(Is(655.0))]);
+        assert_eq!(calm(&COUNT, told(&[(0.0, 0.0); 5])).comparison, Comparison::NotShown);
+    }
+
+    #[test]
+    fn what_is_exact_is_broken_by_one_run_of_the_first_subject() {
+        let mut pairs = told(&[(0.0, 644.0); 5]);
+        pairs[4][0] = Ok(Is(1.0));
+        let judged = calm(&COUNT, pairs.clone());
+        assert_eq!(judged.goals[0].2.as_deref(), Some("broken in 1 of 5 runs"));
+        assert_eq!(exit_code(&[judged]), 1);
+        // Also where the other side told nothing, and where everything was made smaller.
+        pairs[0][1] = Err("died".into());
+        let shrunk = Circumstances { shrunk: Some("smaller".into()), ..Circumstances::default() };
+        assert_eq!(exit_code(&[judge(&COUNT, pairs, shrunk)]), 1);
+        let mut silent = told(&[(0.0, 1.0); 5]);
+        silent[1][0] = Err("died".into());
+        assert_eq!(calm(&COUNT, silent).goal(), State::NotJudged, "four runs do not speak for the fifth");
+    }
+
+    #[test]
+    fn an_open_end_bounds_a_ratio_and_never_flatters() {
+        let open_second: Vec<Pair> = vec![[Ok(Is(2.0)), Ok(AtLeast(120.0))]; 5];
+        let judged = calm(&TIME, open_second);
+        assert_eq!((judged.comparison, states(&judged)), (Comparison::Better, vec![State::Met; 2]));
+        assert!(judged.ratio.unwrap().at_most && !judged.ratio.unwrap().at_least);
+        assert_eq!(judged.medians[1], Some(AtLeast(120.0)));
+
+        // 30 s or more against 40 s may be anything; 50 s or more against 40 s is worse.
+        let first = |at_least| vec![[Ok(AtLeast(at_least)), Ok(Is(40.0))]; 5];
+        assert_eq!(calm(&TIME, first(30.0)).comparison, Comparison::NotShown);
+        assert_eq!(calm(&TIME, first(50.0)).comparison, Comparison::Worse);
+        assert_eq!(exit_code(&[calm(&TIME, first(50.0))]), 1, "the end must be reached");
+        let both_open: Vec<Pair> = vec![[Ok(AtLeast(9.0)), Ok(AtLeast(9.0))]; 5];
+        assert_eq!(calm(&TIME, both_open).comparison, Comparison::Unknown);
+    }
+
+    #[test]
+    fn a_busy_machine_has_no_times_but_sizes() {
+        let busy = || Circumstances { busy: Some(3.1), ..Circumstances::default() };
+        let judged = judge(&TIME, told(&[(1.0, 9.0); 5]), busy());
+        assert_eq!((judged.comparison, judged.ratio), (Comparison::Unknown, None));
+        assert_eq!(states(&judged), [State::Met, State::NotJudged], "reaching the end is not a time");
+        assert_eq!(
+            headline(&[judged], Some(3.1)),
+            "UNKNOWN: load 3.1 before start; 0 better, 0 worse, 0 not shown, 1 unknown"
+        );
+        assert_eq!(judge(&LEAK, told(&[(1.0, 9e5); 5]), busy()).comparison, Comparison::Better);
+    }
+
+    #[test]
+    fn a_quick_run_judges_no_goal_that_needs_the_size() {
+        let shrunk = Circumstances { shrunk: Some("smaller".into()), ..Circumstances::default() };
+        let judged = judge(&LEAK, told(&[(1.0, 9e5); 5]), shrunk);
+        assert_eq!((judged.comparison, states(&judged)), (Comparison::Better, vec![State::NotJudged; 2]));
+    }
+
+    #[test]
+    fn a_ratio_to_nothing_is_not_judged() {
+        let judged = calm(&LEAK, told(&[(-20.0, 0.0), (5.0, -3.0), (1.0, 0.0), (2.0, 0.0), (2.0, 0.0)]));
+        assert_eq!(states(&judged), [State::Met, State::NotJudged]);
+        assert_eq!(judged.goals[1].2.as_deref(), Some("b shows none"));
+        // Nothing left on the first side is within any share of what the second keeps.
+        let judged = calm(&LEAK, told(&[(-20.0, 140e3); 5]));
+        assert_eq!((judged.comparison, states(&judged), judged.ratio), (Comparison::Better, vec![State::Met; 2], None));
+    }
+
+    #[test]
+    fn a_limit_of_the_callers_decides_between_2_and_3() {
+        let code = |a: f64, pairs: usize, most: f64| {
+            let circumstances = Circumstances { allowed: Some(most), ..Circumstances::default() };
+            exit_code(&[judge(&LEAK, told(&vec![(a, 100.0); pairs]), circumstances)])
+        };
+        assert_eq!(code(120.0, 5, 1.3), 0);
+        assert_eq!(code(120.0, 5, 1.1), 3);
+        assert_eq!(code(120.0, 2, 1.1), 2, "two pairs cannot tell");
+    }
+
+    #[test]
+    fn an_exact_violation_comes_before_a_ratio_before_the_unknown() {
+        let over = Circumstances { allowed: Some(0.5), ..Circumstances::default() };
+        let worse = || judge(&LEAK, told(&[(2.0, 1.0); 5]), over.clone());
+        let unknown = || calm(&LEAK, vec![[Err("silent".into()), Ok(Is(1.0))]]);
+        let broken = || calm(&COUNT, told(&[(3.0, 4.0)]));
+        assert_eq!(exit_code(&[unknown(), worse(), broken()]), 1);
+        assert_eq!(exit_code(&[unknown(), worse()]), 3);
+        assert_eq!(exit_code(&[unknown(), calm(&LEAK, told(&[(1.0, 2.0); 5]))]), 2);
+        assert_eq!(exit_code(&[]), 2);
+        assert!(headline(&[unknown(), worse(), broken()], None).starts_with("FAIL: P1 must be exact"));
+        assert!(headline(&[worse()], None).starts_with("WORSE than allowed: P2;"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn sides_swapped_turn_the_claim_round(pairs in vec((0.1..1e6_f64, 0.1..1e6_f64), 1..25)) {
+            let there = calm(&LEAK, told(&pairs));
+            let swapped: Vec<_> = pairs.iter().map(|(a, b)| (*b, *a)).collect();
+            let back = calm(&LEAK, told(&swapped));
+            let turned = match there.comparison {
+                Comparison::Better => Comparison::Worse,
+                Comparison::Worse => Comparison::Better,
+                other => other,
+            };
+            prop_assert_eq!(back.comparison, turned);
+        }
+
+        #[test]
+        fn a_claim_is_a_whole_interval_on_one_side_of_one(pairs in vec((0.1..10.0_f64, 0.1..10.0_f64), 1..25)) {
+            let judged = calm(&LEAK, told(&pairs));
+            let Covered { interval, coverage } = judged.ratio.unwrap().covered;
+            let one_side = coverage >= COVERAGE_MIN && (interval.upper < 1.0 || interval.lower > 1.0);
+            prop_assert_eq!(matches!(judged.comparison, Comparison::Better | Comparison::Worse), one_side);
+            if one_side {
+                prop_assert_eq!(judged.comparison == Comparison::Better, interval.upper < 1.0);
+            }
+        }
+
+        #[test]
+        fn two_alike_are_seldom_told_apart(seed in 0..40_u64) {
+            use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+            let mut figure = || rng.random_range(1.0..2.0_f64).powi(7);
+            let claims = (0..400).filter(|_| {
+                let pairs: Vec<_> = (0..5).map(|_| (figure(), figure())).collect();
+                calm(&LEAK, told(&pairs)).comparison != Comparison::NotShown
+            });
+            // 6.25 % are expected, 25 of 400; 54 are six standard deviations more.
+            prop_assert!(claims.count() <= 54);
+        }
+    }
+}
