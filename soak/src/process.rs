@@ -6,17 +6,19 @@
 use std::{
     fs::OpenOptions,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
-    sync::Notify,
+    sync::{Mutex as AsyncMutex, Notify},
     task::JoinHandle,
+    time::Instant,
 };
 
 use crate::view::View;
@@ -27,15 +29,30 @@ pub(crate) const TOPIC: &str = "soak";
 /// A killed process is gone within this long, or something is wrong with the machine.
 const REAP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a node of a run is, before it is started.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seat {
+    /// The program.
+    pub bin: PathBuf,
+    /// A program that starts the node in its own place, and its arguments: `prlimit`, `ip netns exec`.
+    pub prefix: Vec<String>,
+    /// More arguments for `up`.
+    pub args: Vec<String>,
+    /// More environment.
+    pub env: Vec<(String, String)>,
+}
+
 /// How a node is started.
 #[derive(Debug)]
 pub(crate) struct Launch<'a> {
-    pub bin: &'a Path,
+    pub seat: &'a Seat,
     pub control: &'a Path,
     pub key_file: &'a Path,
     pub log: &'a Path,
     /// `ID@IP:PORT` of nodes to join through.
     pub join: &'a [String],
+    /// The address to listen on, where it must be a certain one.
+    pub listen: Option<&'a str>,
     /// Names the probes of this run.
     pub run: &'a str,
     /// Told whenever the view has changed.
@@ -45,11 +62,12 @@ pub(crate) struct Launch<'a> {
 /// A running node.
 #[derive(Debug)]
 pub(crate) struct Process {
-    child: Child,
-    /// Absent once it has been told that nothing more follows.
-    stdin: Option<ChildStdin>,
+    child: AsyncMutex<Child>,
+    stdin: AsyncMutex<ChildStdin>,
     view: Arc<Mutex<View>>,
     reader: JoinHandle<()>,
+    /// Its process id. Not used again before this value is dropped: the child is reaped by nobody else.
+    pub pid: u32,
     /// Its control socket.
     pub control: PathBuf,
 }
@@ -61,7 +79,7 @@ impl Process {
         let log = log.with_context(|| format!("cannot write the log {}", launch.log.display()))?;
         // A killed node leaves its socket behind; the next one on this path must find it free.
         let _ = std::fs::remove_file(launch.control);
-        let mut command = Command::new(launch.bin);
+        let mut command = command(launch.seat);
         command
             .args(["up", "--json", "--pipe", "--topic", TOPIC, "--control"])
             .arg(launch.control)
@@ -69,6 +87,8 @@ impl Process {
             .arg(launch.key_file)
             // A harness that is killed takes its nodes with it.
             .arg("--until-stdin-closes")
+            .args(&launch.seat.args)
+            .envs(launch.seat.env.iter().map(|(name, value)| (name, value)))
             // An identity from the environment would be everybody's.
             .env_remove("IROH_SECRET")
             .stdin(Stdio::piped())
@@ -78,12 +98,17 @@ impl Process {
         for address in launch.join {
             command.args(["--join", address]);
         }
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", launch.bin.display()))?;
+        if let Some(address) = launch.listen {
+            command.args(["--listen", address]);
+        }
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", launch.seat.bin.display()))?;
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
         let view = Arc::new(Mutex::new(View::default()));
         let reader = tokio::spawn(read(stdout, view.clone(), launch.changed.clone(), launch.run.to_owned()));
-        Ok(Self { child, stdin: Some(stdin), view, reader, control: launch.control.to_owned() })
+        let pid = child.id().context("a node ended as it was started")?;
+        let (child, stdin) = (AsyncMutex::new(child), AsyncMutex::new(stdin));
+        Ok(Self { child, stdin, view, reader, pid, control: launch.control.to_owned() })
     }
 
     /// What it has said so far. Never held across an await.
@@ -91,28 +116,38 @@ impl Process {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its process id, while it runs.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.id()
-    }
-
     /// Publishes one line through the pipe.
-    pub(crate) async fn publish(&mut self, line: &str) -> Result<()> {
-        let stdin = self.stdin.as_mut().context("its input is closed")?;
+    pub(crate) async fn publish(&self, line: &str) -> Result<()> {
+        let mut stdin = self.stdin.lock().await;
         stdin.write_all(format!("{line}\n").as_bytes()).await?;
         Ok(stdin.flush().await?)
     }
 
-    /// Closes its input, which is how it is asked to leave and end.
-    pub(crate) fn close_input(&mut self) {
-        self.stdin = None;
+    /// SIGKILL, then waits until the operating system has taken it away.
+    pub(crate) async fn kill(&self) -> Result<()> {
+        self.child.lock().await.start_kill().context("cannot kill a node")?;
+        self.ended_within(REAP_TIMEOUT).await.map(drop)
     }
 
-    /// SIGKILL, then waits until the operating system has taken it away.
-    pub(crate) async fn kill(mut self) -> Result<()> {
-        self.child.start_kill().context("cannot kill a node")?;
-        tokio::time::timeout(REAP_TIMEOUT, self.child.wait()).await.context("a killed node did not end")??;
-        Ok(())
+    /// SIGSTOP: it lives, and does nothing until [`Self::resume`].
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Waits for its end; how it ended.
+    pub(crate) async fn ended_within(&self, timeout: Duration) -> Result<ExitStatus> {
+        let mut child = self.child.lock().await;
+        Ok(tokio::time::timeout(timeout, child.wait()).await.context("a node that was to end did not")??)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("a process id beyond its range")?;
+        kill_process(pid, signal).with_context(|| format!("cannot signal process {}", self.pid))
     }
 }
 
@@ -122,12 +157,27 @@ impl Drop for Process {
     }
 }
 
+/// The node's program in its place. A paused node does not see its stdin close, so the kernel is asked to end it with the
+/// harness, where util-linux can ask.
+fn command(seat: &Seat) -> Command {
+    const SETPRIV: &str = "/usr/bin/setpriv";
+    let mut words: Vec<PathBuf> = Vec::new();
+    if Path::new(SETPRIV).exists() {
+        words.extend([SETPRIV, "--pdeathsig", "KILL"].map(PathBuf::from));
+    }
+    words.extend(seat.prefix.iter().map(PathBuf::from));
+    words.push(seat.bin.clone());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
 async fn read(stdout: ChildStdout, view: Arc<Mutex<View>>, changed: Arc<Notify>, run: String) {
     let mut lines = BufReader::new(stdout).lines();
     let lock = || view.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         match lines.next_line().await {
-            Ok(Some(line)) => lock().on_line(&line, &run),
+            Ok(Some(line)) => lock().on_line(&line, &run, Instant::now()),
             Ok(None) | Err(_) => {
                 lock().ended = true;
                 changed.notify_waiters();

@@ -2,8 +2,8 @@
 //! that whatever drives `perennial up --json --pipe` drives this. With `--bare`, an iroh endpoint that accepts and closes:
 //! the floor below any gossip.
 //!
-//! stdin carries one message per line, stdout `ready` and `message` lines; the control socket knows `join` and `leave` and
-//! answers everything else with its `status`. The end of stdin ends the process.
+//! stdin carries one message per line, stdout `ready` and `message` lines; the control socket knows `join`, `leave` and
+//! `stop`, and answers everything else with its `status`. The end of stdin ends the process like `stop`: goodbyes are said.
 #![expect(
     unsafe_code,
     reason = "GlobalAlloc is an unsafe trait; every call is handed to the system's allocator as it came"
@@ -11,18 +11,19 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use iroh::{
-    Endpoint, EndpointAddr, EndpointId,
+    Endpoint, EndpointAddr, EndpointId, SecretKey,
     address_lookup::memory::MemoryLookup,
     endpoint::{PortmapperConfig, presets},
     protocol::Router,
@@ -37,8 +38,9 @@ use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
-    sync::Mutex,
+    sync::{Mutex, Notify},
     task::JoinHandle,
+    time::timeout,
 };
 
 #[global_allocator]
@@ -98,8 +100,23 @@ struct Cli {
     pipe: bool,
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
-    #[arg(long, hide = true)]
+    /// The file with this node's key, 64 hex digits; created where it is missing
+    #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+}
+
+/// The key of a file, which is created where it is missing; else a fresh one.
+fn secret_key(file: Option<&Path>) -> Result<SecretKey> {
+    let Some(file) = file else { return Ok(SecretKey::generate()) };
+    let wrong = || format!("{} is no key file of 64 hex digits", file.display());
+    if file.exists() {
+        let text = std::fs::read_to_string(file).with_context(wrong)?;
+        return Ok(SecretKey::from_bytes(blake3::Hash::from_hex(text.trim()).with_context(wrong)?.as_bytes()));
+    }
+    let key = SecretKey::generate();
+    let text = blake3::Hash::from_bytes(key.to_bytes()).to_hex();
+    std::fs::write(file, format!("{text}\n")).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(key)
 }
 
 /// As our node reads it: 64 hex digits, or a name whose hash is the topic.
@@ -114,11 +131,15 @@ fn peer(text: &str) -> Result<EndpointAddr, String> {
     Ok(EndpointAddr::new(id).with_ip_addr(address.parse().map_err(|_| wrong())?))
 }
 
+/// Closing an endpoint waits for the other sides, and some of them may be dead.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let cli = Cli::parse();
     let lookup = MemoryLookup::new();
     let endpoint = Endpoint::builder(presets::Minimal)
+        .secret_key(secret_key(cli.key_file.as_deref())?)
         .portmapper_config(PortmapperConfig::Disabled)
         .address_lookup(lookup.clone())
         .alpns(vec![GOSSIP_ALPN.to_vec()])
@@ -131,14 +152,18 @@ async fn main() -> Result<()> {
     let listener = listener.with_context(|| format!("cannot listen on {}", cli.control.display()))?;
     let figures = Figures { endpoint: endpoint.clone(), neighbors: AtomicU64::new(0), peak: AtomicU64::new(0) };
     let figures = Arc::new(figures);
+    let stop = Arc::new(Notify::new());
     if cli.bare {
-        tokio::spawn(serve(listener, figures, None));
+        tokio::spawn(serve(listener, figures, None, stop.clone()));
         tokio::spawn(accept_and_close(endpoint.clone()));
         say_ready(&endpoint);
-        run_dry(BufReader::new(tokio::io::stdin())).await?;
+        tokio::select! {
+            dry = run_dry(BufReader::new(tokio::io::stdin())) => dry?,
+            () = stop.notified() => {}
+        }
     } else {
         let gossip = Gossip::builder().spawn(endpoint.clone());
-        let _router = Router::builder(endpoint.clone()).accept(GOSSIP_ALPN, gossip.clone()).spawn();
+        let router = Router::builder(endpoint.clone()).accept(GOSSIP_ALPN, gossip.clone()).spawn();
         let mut topics = Vec::new();
         for topic in cli.topic {
             let (gossip, lookup, figures) = (gossip.clone(), lookup.clone(), figures.clone());
@@ -146,9 +171,15 @@ async fn main() -> Result<()> {
             member.join(cli.join.clone()).await?;
             topics.push(Arc::new(member));
         }
-        tokio::spawn(serve(listener, figures, Some(topics[0].clone())));
+        tokio::spawn(serve(listener, figures, Some(topics[0].clone()), stop.clone()));
         say_ready(&endpoint);
-        publish(&topics[0], BufReader::new(tokio::io::stdin())).await?;
+        tokio::select! {
+            published = publish(&topics[0], BufReader::new(tokio::io::stdin())) => published?,
+            () = stop.notified() => {}
+        }
+        // As its documentation asks an application to end: otherwise neighbours wait for their idle timeout, and that would
+        // be the fault of this program and not the opponent's.
+        let _ = timeout(GOODBYE_TIMEOUT, router.shutdown()).await;
     }
     // An endpoint may take its time to close, and nobody is left to talk to.
     std::process::exit(0)
@@ -274,14 +305,14 @@ impl Figures {
     }
 }
 
-async fn serve(listener: UnixListener, figures: Arc<Figures>, member: Option<Arc<Member>>) {
+async fn serve(listener: UnixListener, figures: Arc<Figures>, member: Option<Arc<Member>>, stop: Arc<Notify>) {
     // One harness asks; it is served before the next.
     while let Ok((stream, _)) = listener.accept().await {
-        let _ = answer(stream, &figures, member.as_deref()).await;
+        let _ = answer(stream, &figures, member.as_deref(), &stop).await;
     }
 }
 
-async fn answer(stream: UnixStream, figures: &Figures, member: Option<&Member>) -> Result<()> {
+async fn answer(stream: UnixStream, figures: &Figures, member: Option<&Member>, stop: &Notify) -> Result<()> {
     let (requests, mut answers) = stream.into_split();
     let mut requests = BufReader::new(requests).lines();
     while let Some(line) = requests.next_line().await? {
@@ -295,6 +326,10 @@ async fn answer(stream: UnixStream, figures: &Figures, member: Option<&Member>) 
                 let peers = request["peers"].as_array().into_iter().flatten();
                 let peers = peers.filter_map(|text| peer(text.as_str()?).ok()).collect();
                 member.join(peers).await?;
+                json!({"v": 1, "ok": {}})
+            }
+            (Some("stop"), _) => {
+                stop.notify_one();
                 json!({"v": 1, "ok": {}})
             }
             _ => figures.status(),

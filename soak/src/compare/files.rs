@@ -11,7 +11,7 @@ use super::{
     table,
     verdict::{self, Judged},
 };
-use crate::report;
+use crate::run_files;
 
 /// The verdict on stdout, the first line first.
 pub(crate) fn print(report: &Report, as_json: bool) -> Result<()> {
@@ -27,13 +27,13 @@ pub(crate) fn print(report: &Report, as_json: bool) -> Result<()> {
 /// Every file of `--out`.
 pub(crate) fn write(report: &Report, directory: &Path) -> Result<()> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    report::write(directory, "compare.json", &(serde_json::to_string_pretty(&object(report))? + "\n"))?;
-    report::write(directory, "measurements.csv", &csv(&report.measurements, names(report)))?;
+    run_files::save(directory, "compare.json", &(serde_json::to_string_pretty(&object(report))? + "\n"))?;
+    run_files::save(directory, "measurements.csv", &csv(&report.measurements, names(report)))?;
     for row in report.rows.iter().filter(|row| page::is_claim(row)) {
-        report::write(directory, &format!("{}.svg", row.row.id), &page::plot_alone(row, names(report)))?;
+        run_files::save(directory, &format!("{}.svg", row.row.id), &page::plot_alone(row, names(report)))?;
     }
     let argv: Vec<String> = std::env::args().skip(1).collect();
-    report::write(directory, "compare.html", &page::html(report, &argv))
+    run_files::save(directory, "compare.html", &page::html(report, &argv))
 }
 
 fn names(report: &Report) -> [&str; 2] {

@@ -14,8 +14,7 @@ use tempfile::TempDir;
 use super::row::Reading;
 use crate::{
     cluster::{Cluster, Fault},
-    process::TOPIC,
-    socket,
+    process::Seat,
 };
 
 /// A node that rejoined has a neighbour within this long; a twentieth of a second is usual.
@@ -98,17 +97,13 @@ impl<'a> World<'a> {
 
     /// A mesh of `nodes`, formed. `name` keeps several of one measurement apart.
     pub(crate) async fn mesh(&self, name: &str, nodes: usize) -> Result<Cluster, Fault> {
-        let mut cluster = self.cluster(name, nodes)?;
-        cluster.form().await?;
-        Ok(cluster)
-    }
-
-    /// Places for `nodes`, none of them running.
-    pub(crate) fn cluster(&self, name: &str, nodes: usize) -> Result<Cluster, Fault> {
         let directory = self.directory.path().join(name);
         let logs = directory.join("logs");
         std::fs::create_dir_all(&logs).map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
-        Ok(Cluster::new(self.subject.bin.clone(), directory, logs, self.run(), nodes))
+        let seat = Seat { bin: self.subject.bin.clone(), ..Seat::default() };
+        let cluster = Cluster::new(vec![seat; nodes], directory, logs, self.run());
+        cluster.form().await?;
+        Ok(cluster)
     }
 
     /// What probes of this measurement are called.
@@ -127,13 +122,7 @@ pub(crate) fn alive(cluster: &Cluster) -> Result<(), Fault> {
 
 /// The `status` of a node.
 pub(crate) async fn status(cluster: &Cluster, node: usize) -> Result<Value, Fault> {
-    ask(cluster, node, json!({"request": "status"})).await
-}
-
-/// Any request to a node.
-pub(crate) async fn ask(cluster: &Cluster, node: usize, request: Value) -> Result<Value, Fault> {
-    let control = cluster.process(node)?.control.clone();
-    socket::ask(&control, request).await.map_err(|error| format!("node {node}: {error}"))
+    cluster.ask(node, json!({"request": "status"})).await
 }
 
 /// A number out of a status, or the length of a list.
@@ -179,31 +168,28 @@ pub(crate) async fn retired(cluster: &Cluster, node: usize, since: Instant, limi
 
 /// Resident memory after the subject gave back what it does not use.
 pub(crate) async fn trimmed_rss(cluster: &Cluster, node: usize) -> Result<f64, Fault> {
-    let answer = ask(cluster, node, json!({"request": "trim"})).await?;
-    if answer.get("trimmed").is_none() {
+    let answer = cluster.ask(node, json!({"request": "trim"})).await?;
+    if answer.get("released").is_none() {
         return Err("it tells no trim".into());
     }
-    let pid = cluster.process(node)?.pid().ok_or("the subject has ended")?;
+    let pid = cluster.process(node)?.pid;
     let resident = perennial_soak::proc_figures::resident(pid).map(|(now, _)| now as f64);
     resident.ok_or_else(|| "the kernel tells no resident memory".into())
 }
 
-/// A node leaves the topic.
-pub(crate) async fn leave(cluster: &Cluster, node: usize) -> Result<(), Fault> {
-    ask(cluster, node, json!({"request": "leave", "topic": TOPIC})).await?;
-    // Neighbours it does not take back one by one are gone with the topic.
-    cluster.process(node)?.view().neighbors.clear();
-    Ok(())
-}
-
 /// A node leaves the topic, stays away, and rejoins through another.
 pub(crate) async fn rotate(cluster: &Cluster, node: usize, via: usize, away: Duration) -> Result<(), Fault> {
-    leave(cluster, node).await?;
+    cluster.leave(node).await?;
     tokio::time::sleep(away).await;
-    let peer = cluster.address(via)?;
-    ask(cluster, node, json!({"request": "join", "topic": TOPIC, "peers": [peer]})).await?;
+    cluster.join(node, via).await?;
     if cluster.connected_within(node, REJOIN_TIMEOUT).await {
         return Ok(());
     }
     Err(format!("node {node} had no neighbour {} s after joining", REJOIN_TIMEOUT.as_secs()))
+}
+
+/// Publishes text through one node, which may be several lines at once.
+pub(crate) async fn publish(cluster: &Cluster, node: usize, text: &str) -> Result<(), Fault> {
+    let published = cluster.process(node)?.publish(text).await;
+    published.map_err(|error| format!("node {node} takes no input: {error:#}"))
 }

@@ -17,11 +17,9 @@ use crate::{
 pub(crate) async fn at(cluster: &Cluster, node: usize) -> Barrier {
     let mut row = Barrier { node: node as u32, ..Barrier::default() };
     let Ok(process) = cluster.process(node) else { return row };
-    if let Some(pid) = process.pid() {
-        row.fds = proc_figures::open_fds(pid);
-        row.threads = proc_figures::threads(pid);
-        row.rss_bytes = proc_figures::resident(pid).map(|(now, _)| now);
-    }
+    row.fds = proc_figures::open_fds(process.pid);
+    row.threads = proc_figures::threads(process.pid);
+    row.rss_bytes = proc_figures::resident(process.pid).map(|(now, _)| now);
     if let Some((lines, errors)) = logged(&cluster.log(node)) {
         (row.log_lines, row.error_lines) = (Some(lines), Some(errors));
     }

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Check, Outcome};
-use crate::{
-    plan::Step,
-    run_format::{Barrier, Happened, Record},
-};
+use crate::run_format::{Barrier, Happened, Record};
 
 /// A record, its barriers sorted into warm-up and judged, by node.
 #[derive(Debug)]
@@ -55,10 +52,7 @@ impl<'a> Case<'a> {
 
     /// Whether a node lived through the whole run, so that its counters may be followed.
     pub(crate) fn lived(&self, node: u32) -> bool {
-        !self.record.plan.iter().any(|planned| match planned.step {
-            Step::Kill { node: killed, .. } => killed == node as usize,
-            Step::Rotate { .. } | Step::Probe { .. } => false,
-        })
+        !self.record.plan.iter().any(|planned| planned.step.killed().contains(&(node as usize)))
     }
 
     /// Ends of processes that nobody ordered, in words, and whether the machine did it.
@@ -67,7 +61,10 @@ impl<'a> Case<'a> {
             Happened::Exited { commanded: false, killed_by_machine, how } => {
                 Some((event.node, how.as_str(), *killed_by_machine))
             }
-            Happened::Exited { .. } | Happened::Injected { .. } | Happened::Fault { .. } => None,
+            Happened::Exited { .. }
+            | Happened::Injected { .. }
+            | Happened::Fault { .. }
+            | Happened::Observed { .. } => None,
         })
     }
 

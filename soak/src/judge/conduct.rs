@@ -67,7 +67,7 @@ pub(crate) fn nothing_ends_by_itself(case: &Case<'_>) -> Check {
     const ID: &str = "I14";
     let faults = case.record.events.iter().flatten().filter_map(|event| match &event.happened {
         Happened::Fault { sentence } => Some(sentence.clone()),
-        Happened::Exited { .. } | Happened::Injected { .. } => None,
+        Happened::Exited { .. } | Happened::Injected { .. } | Happened::Observed { .. } => None,
     });
     let exits = case.exits().filter(|(_, _, by_machine)| !by_machine);
     let exits = exits.map(|(node, how, _)| format!("node {node} ended by itself: {how}"));
@@ -166,4 +166,33 @@ pub(crate) fn the_storm_happened(case: &Case<'_>) -> Check {
         Some(fact) => unknown(ID, shown(fact)),
         None => pass(ID, facts.iter().map(shown).collect::<Vec<_>>().join("; ")),
     }
+}
+
+/// X: no figure is beyond what the scenario expects of it.
+pub(crate) fn expectations_hold(case: &Case<'_>) -> Check {
+    const ID: &str = "X";
+    let info = &case.record.info;
+    if info.limits.is_empty() {
+        return not_judged(ID, "the scenario expects nothing beyond the invariants".into());
+    }
+    let mut words = Vec::new();
+    for limit in &info.limits {
+        let judged = case.record.events.iter().flatten().filter(|event| event.epoch > info.warm_up_epochs);
+        let figures = judged.filter_map(|event| match &event.happened {
+            Happened::Observed { figure, value } if *figure == limit.what => Some((event.epoch, *value)),
+            Happened::Observed { .. }
+            | Happened::Injected { .. }
+            | Happened::Exited { .. }
+            | Happened::Fault { .. } => None,
+        });
+        let Some((epoch, worst)) = figures.max_by(|one, other| one.1.total_cmp(&other.1)) else {
+            return unknown(ID, format!("{}: never seen", limit.what));
+        };
+        let found = format!("{} {worst:.0} at most, {:.0} allowed", limit.what, limit.most);
+        if worst > limit.most {
+            return fail(ID, format!("{found}, in epoch {epoch}"));
+        }
+        words.push(found);
+    }
+    pass(ID, words.join("; "))
 }

@@ -79,6 +79,7 @@ pub(super) fn empty(name: &str, subject: &str) -> Record {
         deadlines,
         allow: BTreeMap::new(),
         facts: vec![fact],
+        limits: Vec::new(),
         harness: Some(harness),
         harness_error: None,
         machine: BTreeMap::new(),

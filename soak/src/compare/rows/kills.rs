@@ -37,7 +37,7 @@ pub(crate) const QUICK: &str =
 /// Kills one node after the other, starts each again, and lets every timer of a dead connection run out.
 pub(crate) async fn measure(world: &World<'_>, identity: Identity) -> Result<Figures, Fault> {
     let (nodes, kills) = world.pick((12, 200), (5, 8));
-    let mut cluster = world.mesh("mesh", nodes).await?;
+    let cluster = world.mesh("mesh", nodes).await?;
     let rest = world.seconds(75, 5);
     tokio::time::sleep(world.seconds(65, 1)).await;
     let before = settled(&cluster, OBSERVER, rest).await?;
@@ -45,7 +45,10 @@ pub(crate) async fn measure(world: &World<'_>, identity: Identity) -> Result<Fig
     for _ in 0..kills {
         let node = rng.random_range(1..nodes);
         let via = (node + rng.random_range(1..nodes)) % nodes;
-        cluster.kill(node, via, Duration::from_millis(rng.random_range(0..200)), identity).await?;
+        cluster.kill(node).await?;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..200))).await;
+        cluster.respawn(node, via, identity, "").await?;
+        cluster.connected(node).await?;
         alive(&cluster)?;
     }
     tokio::time::sleep(rest).await;
@@ -53,7 +56,7 @@ pub(crate) async fn measure(world: &World<'_>, identity: Identity) -> Result<Fig
     alive(&cluster)?;
     let left = figure(&after, "heap_bytes").and_then(|after| Ok(after - figure(&before, "heap_bytes")?));
     let id = match identity {
-        Identity::Same => SAME[0].id,
+        Identity::Same | Identity::SamePort => SAME[0].id,
         Identity::Fresh => FRESH[0].id,
     };
     let mut figures = Figures::default();

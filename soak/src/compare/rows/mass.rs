@@ -2,15 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use n0_future::join_all;
 use rand::seq::SliceRandom;
 
 use crate::{
     cluster::{Cluster, Fault},
     compare::{
         row::{Goal, Kind, Reading, Row, Unit},
-        world::{Figures, World, alive},
+        world::{Figures, World, alive, publish},
     },
     plan::OBSERVER,
+    process::Process,
     view::probe_text,
 };
 
@@ -47,33 +49,34 @@ const IN_A_ROW: usize = 3;
 /// of three probes in a row was with every survivor.
 pub(crate) async fn measure(world: &World<'_>, percent: usize) -> Result<Figures, Fault> {
     let nodes = world.pick(50, 10);
-    let mut cluster = world.mesh("mesh", nodes).await?;
+    let cluster = world.mesh("mesh", nodes).await?;
     tokio::time::sleep(world.seconds(30, 2)).await;
     let mut victims: Vec<usize> = (0..nodes).filter(|node| *node != OBSERVER).collect();
     victims.shuffle(&mut world.rng());
     let since = Instant::now();
-    for victim in victims.into_iter().take(nodes * percent / 100) {
-        cluster.halt(victim).await?;
-    }
-    let reading = heals(&mut cluster, since, &world.run()).await?;
+    let dying = victims.into_iter().take(nodes * percent / 100).map(|victim| cluster.kill(victim));
+    join_all(dying).await.into_iter().collect::<Result<Vec<_>, Fault>>()?;
+    let reading = heals(&cluster, since, &world.run()).await?;
     alive(&cluster)?;
     let mut figures = Figures::default();
     figures.add(if percent == 50 { HALF[0].id } else { MOST[0].id }, Ok(reading));
     Ok(figures)
 }
 
-async fn heals(cluster: &mut Cluster, since: Instant, run: &str) -> Result<Reading, Fault> {
-    let survivors = cluster.running();
+async fn heals(cluster: &Cluster, since: Instant, run: &str) -> Result<Reading, Fault> {
+    let survivors = cluster.live();
     // Probes under way: number, sender, and when all had it.
     let mut probes: Vec<(u32, usize, Option<Duration>)> = Vec::new();
     while since.elapsed() < LIMIT {
         let number = probes.len() as u32 + 1;
-        let from = survivors[number as usize % survivors.len()];
-        cluster.publish(from, &probe_text(number, run)).await?;
+        let from = survivors[number as usize % survivors.len()].0;
+        publish(cluster, from, &probe_text(number, run)).await?;
         probes.push((number, from, None));
         tokio::time::sleep(PROBE_EVERY).await;
         for (number, from, complete) in probes.iter_mut().filter(|(.., complete)| complete.is_none()) {
-            *complete = (cluster.without_probe(*number, *from) == 0).then(|| since.elapsed());
+            let has = |process: &Process| process.view().probes.contains_key(number);
+            let all = survivors.iter().filter(|(node, _)| node != from).all(|(_, process)| has(process));
+            *complete = all.then(|| since.elapsed());
         }
         let whole = probes.windows(IN_A_ROW).find(|row| row.iter().all(|(.., complete)| complete.is_some()));
         if let Some(&[(.., Some(complete)), ..]) = whole {

@@ -64,7 +64,7 @@ pub(crate) async fn ends(world: &World<'_>) -> Result<Figures, Fault> {
 /// One figure of every running node, added up.
 pub(super) async fn sum(cluster: &Cluster, name: &str) -> Result<f64, Fault> {
     let mut sum = 0.0;
-    for node in cluster.running() {
+    for (node, _) in cluster.live() {
         sum += figure(&status(cluster, node).await?, name).map_err(|error| format!("node {node}: {error}"))?;
     }
     Ok(sum)

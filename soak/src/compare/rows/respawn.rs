@@ -8,8 +8,9 @@ use crate::{
     cluster::{Cluster, Fault},
     compare::{
         row::{Goal, Kind, Reading, Row, Unit},
-        world::{Figures, World, alive},
+        world::{Figures, World, alive, publish},
     },
+    plan::Identity,
     view::probe_text,
 };
 
@@ -30,22 +31,21 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(5);
 /// A node that hears nothing for this long is as good as lost.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Kills one node after the other, waits until the rest is one mesh again, and starts it, with its identity, through two
-/// others.
+/// How long a node is dead: as long as a service manager takes to start it again. Others have not noticed by then.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// Kills one node after the other and starts it, with its identity, through two others.
 pub(crate) async fn measure(world: &World<'_>) -> Result<Figures, Fault> {
     let (nodes, rounds) = world.pick((8, 15), (4, 2));
-    let mut cluster = world.mesh("mesh", nodes).await?;
+    let cluster = world.mesh("mesh", nodes).await?;
     let mut rng = world.rng();
     let (mut took, mut number) = (Vec::new(), 0);
     for _ in 0..rounds {
         let node = rng.random_range(1..nodes);
         let via = (node + rng.random_range(1..nodes)) % nodes;
-        let second = (0..nodes).find(|other| *other != node && *other != via).unwrap_or(via);
-        cluster.halt(node).await?;
-        if !cluster.heal().await {
-            return Err("the survivors did not become one mesh again".into());
-        }
-        took.push(hears(&mut cluster, node, (via, second), &world.run(), &mut number).await?);
+        cluster.kill(node).await?;
+        tokio::time::sleep(AWAY).await;
+        took.push(hears(&cluster, node, via, &world.run(), &mut number).await?);
         alive(&cluster)?;
     }
     let mut figures = Figures::default();
@@ -54,20 +54,16 @@ pub(crate) async fn measure(world: &World<'_>) -> Result<Figures, Fault> {
     Ok(figures)
 }
 
-/// Starts `node` while the second of the others publishes without a pause.
-async fn hears(
-    cluster: &mut Cluster,
-    node: usize,
-    (via, second): (usize, usize),
-    run: &str,
-    number: &mut u32,
-) -> Result<Reading, Fault> {
+/// Starts `node` while the one it joins through publishes without a pause.
+async fn hears(cluster: &Cluster, node: usize, via: usize, run: &str, number: &mut u32) -> Result<Reading, Fault> {
     let begun = Instant::now();
-    cluster.revive(node, &[via, second]).await?;
+    cluster.respawn(node, via, Identity::Same, "").await?;
+    let respawned = cluster.process(node)?;
     while begun.elapsed() < LIMIT {
         *number += 1;
-        cluster.publish(second, &probe_text(*number, run)).await?;
-        if cluster.said(node, PUBLISH_EVERY, |view| !view.probes.is_empty()).await {
+        publish(cluster, via, &probe_text(*number, run)).await?;
+        let until = tokio::time::Instant::now() + PUBLISH_EVERY;
+        if cluster.wait(until, |_| !respawned.view().probes.is_empty()).await {
             return Ok(Reading::Is(begun.elapsed().as_secs_f64()));
         }
     }

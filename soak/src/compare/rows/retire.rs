@@ -11,7 +11,7 @@ use crate::{
     cluster::{Cluster, Fault},
     compare::{
         row::{Goal, Kind, Reading, Row, Unit},
-        world::{Figures, World, alive, leave, retired},
+        world::{Figures, World, alive, retired},
     },
     plan::OBSERVER,
 };
@@ -70,35 +70,31 @@ pub(crate) async fn measure(world: &World<'_>) -> Result<Figures, Fault> {
             pairs.push(world.mesh(&format!("{}{number}", row.id), 2).await?);
         }
         tokio::time::sleep(world.seconds(5, 1)).await;
-        let took = join_all(pairs.iter_mut().map(|pair| goes(pair, gone))).await;
+        let took = join_all(pairs.iter().map(|pair| goes(pair, gone))).await;
         figures.add(row.id, slowest(took));
     }
     Ok(figures)
 }
 
 /// One of the two goes; how long the other keeps the connection.
-async fn goes(pair: &mut Cluster, gone: Gone) -> Result<Reading, Fault> {
+async fn goes(pair: &Cluster, gone: Gone) -> Result<Reading, Fault> {
     let since = Instant::now();
-    let limit = match gone {
+    let took = match gone {
         Gone::Killed => {
-            pair.halt(GONE).await?;
-            KILL_LIMIT
+            pair.kill(GONE).await?;
+            retired(pair, OBSERVER, since, KILL_LIMIT).await?
         }
+        // It may take its time to end; that of the other side is what counts.
         Gone::Dismissed => {
-            pair.dismiss(GONE)?;
-            KILL_LIMIT
+            let (ended, took) = tokio::join!(pair.quit(GONE), retired(pair, OBSERVER, since, KILL_LIMIT));
+            ended?;
+            took?
         }
         Gone::Left => {
-            leave(pair, GONE).await?;
-            VIEW_LIMIT
+            pair.leave(GONE).await?;
+            retired(pair, OBSERVER, since, VIEW_LIMIT).await?
         }
     };
-    let took = retired(pair, OBSERVER, since, limit).await?;
-    if matches!(gone, Gone::Dismissed) {
-        // It was asked to end, so only the observer must still be there.
-        pair.process(OBSERVER)?;
-        return if pair.ended().contains(&OBSERVER) { Err("the observer ended by itself".into()) } else { Ok(took) };
-    }
     alive(pair)?;
     Ok(took)
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use rand::RngExt;
+use serde_json::json;
 
 use crate::{
     cluster::{Cluster, Fault},
     compare::{
         row::{Goal, Kind, Reading, Row, Unit},
-        world::{Figures, World, alive, ask, figure, rotate, settled, trimmed_rss},
+        world::{Figures, World, alive, figure, rotate, settled, status, trimmed_rss},
     },
     plan::OBSERVER,
 };
@@ -85,8 +86,8 @@ async fn unowned(cluster: &Cluster, within: Duration) -> Result<Reading, Fault> 
     let deadline = std::time::Instant::now() + within;
     let mut least = f64::INFINITY;
     while least > 0.0 && std::time::Instant::now() < deadline {
-        let ledger = ask(cluster, OBSERVER, serde_json::json!({"request": "ledger"})).await?;
-        let status = ask(cluster, OBSERVER, serde_json::json!({"request": "status"})).await?;
+        let ledger = cluster.ask(OBSERVER, json!({"request": "ledger"})).await?;
+        let status = status(cluster, OBSERVER).await?;
         let lines = ledger["kinds"].as_array().into_iter().flatten();
         let tasks = lines
             .filter(|line| line["kind"] == "connection")
