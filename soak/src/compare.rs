@@ -126,6 +126,9 @@ pub(crate) async fn run(options: &Options, subjects: [Subject; 2]) -> Result<u8>
                     let first = place == 0;
                     measurements.push(Measurement { course: *course, row, pair, side, first, reading, took_s });
                 }
+                if let Some(directory) = &options.out {
+                    files::keep(&measurements, &subjects, directory)?;
+                }
                 progress.inc(seconds(*course, options.quick));
                 say(&progress, &measurements, (*course, pair, side), &subject.name);
             }

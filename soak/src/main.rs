@@ -3,8 +3,8 @@
 //! Reading order: `scenario`, `sets`, `plan` (what will happen) → `cluster`, `process`, `socket`, `view` (the nodes, over
 //! their public interfaces only) → `actions` (one file per kind of fault) → `epochs` (storm, calm, barrier, and again) →
 //! `run_format` (what is kept of it) → `judge/` (records in, verdict out) → `report`, `page` (a verdict for people). `run`
-//! and `verbs` are the verbs. `selftest` proves the judge. `flood` is a house of its own: strangers instead of storms. This
-//! file parses, dispatches and chooses the exit code.
+//! and `verbs` are the verbs. `selftest` proves the judge. `flood` is a house of its own: strangers instead of storms.
+//! `compare` is another: two programs side by side. This file parses, dispatches and chooses the exit code.
 
 mod actions;
 mod args;

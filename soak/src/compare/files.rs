@@ -10,6 +10,7 @@ use super::{
     row::Reading,
     table,
     verdict::{self, Judged},
+    world::Subject,
 };
 use crate::run_files;
 
@@ -24,11 +25,16 @@ pub(crate) fn print(report: &Report, as_json: bool) -> Result<()> {
     Ok(())
 }
 
+/// What was measured so far, so that hours are not lost to a signal.
+pub(crate) fn keep(measurements: &[Measurement], subjects: &[Subject; 2], directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    run_files::save(directory, "measurements.csv", &csv(measurements, [&subjects[0].name, &subjects[1].name]))
+}
+
 /// Every file of `--out`.
 pub(crate) fn write(report: &Report, directory: &Path) -> Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    keep(&report.measurements, &report.subjects, directory)?;
     run_files::save(directory, "compare.json", &(serde_json::to_string_pretty(&object(report))? + "\n"))?;
-    run_files::save(directory, "measurements.csv", &csv(&report.measurements, names(report)))?;
     for row in report.rows.iter().filter(|row| page::is_claim(row)) {
         run_files::save(directory, &format!("{}.svg", row.row.id), &page::plot_alone(row, names(report)))?;
     }

@@ -103,6 +103,11 @@ impl Judged {
         self.goals.iter().map(|(_, state, _)| *state).max().unwrap_or(State::NotJudged)
     }
 
+    /// Whether something that was asked cannot be told.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.comparison == Comparison::Unknown || self.allowed == Some(State::NotJudged)
+    }
+
     /// Whether the first subject broke something exact.
     pub(crate) fn is_violated(&self) -> bool {
         self.goals.iter().any(|(goal, state, _)| goal.is_exact() && *state == State::NotMet)
@@ -138,9 +143,7 @@ pub(crate) fn exit_code(rows: &[Judged]) -> u8 {
         1
     } else if rows.iter().any(|row| row.allowed == Some(State::NotMet)) {
         3
-    } else if rows.is_empty()
-        || rows.iter().any(|row| row.comparison == Comparison::Unknown || row.allowed == Some(State::NotJudged))
-    {
+    } else if rows.is_empty() || rows.iter().any(Judged::is_unknown) {
         2
     } else {
         0
@@ -167,7 +170,7 @@ pub(crate) fn headline(rows: &[Judged], load: Option<f64>) -> String {
             format!("WORSE than allowed: {over}; {found}")
         }
         (_, Some(load)) => format!("UNKNOWN: load {load:.1} before start; {found}"),
-        (2, None) => format!("UNKNOWN: {}; {found}", names(|row| row.comparison == Comparison::Unknown)),
+        (2, None) => format!("UNKNOWN: {}; {found}", names(Judged::is_unknown)),
         (_, None) => found,
     }
 }

@@ -53,9 +53,8 @@ pub(crate) async fn measure(world: &World<'_>) -> Result<Figures, Fault> {
             heap => heap.map(|heap| Reading::Is(heap / held)),
         },
     );
-    for attacker in [one, many] {
-        attacker.stop().await.map_err(|error| format!("the crowd: {error:#}"))?;
-    }
+    let (one, many) = tokio::join!(one.stop(), many.stop());
+    one.and(many).map_err(|error| format!("the crowd: {error:#}"))?;
     Ok(figures)
 }
 
