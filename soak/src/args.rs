@@ -91,6 +91,12 @@ pub(crate) struct Common {
 }
 
 impl Common {
+    /// A program beside this one.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+        std::env::current_exe().unwrap_or_default().with_file_name(name)
+    }
+
     /// The node binary, as an absolute path.
     pub(crate) fn bin(&self) -> anyhow::Result<PathBuf> {
         find_bin(self.bin.as_deref(), &std::env::current_exe().unwrap_or_default()).map_err(anyhow::Error::msg)

@@ -83,6 +83,11 @@ impl Cluster {
         self.seats.len()
     }
 
+    /// What `node` is.
+    pub(crate) fn seat(&self, node: usize) -> &Seat {
+        &self.seats[node]
+    }
+
     /// Starts every node, the observer first, and waits until they form one mesh.
     pub(crate) async fn form(&self) -> Result<(), Fault> {
         for node in 0..self.len() {
@@ -152,11 +157,21 @@ impl Cluster {
 
     /// Publishes a numbered message now, and waits for it everywhere.
     pub(crate) async fn publish_probe(&self, from: usize) -> Result<Probe, Fault> {
+        self.publish_probe_to(from, |_| true).await
+    }
+
+    /// As [`Self::publish_probe`], and only some nodes must hear it.
+    pub(crate) async fn publish_probe_to(
+        &self,
+        from: usize,
+        must_hear: impl Fn(usize) -> bool,
+    ) -> Result<Probe, Fault> {
         let number = self.probes.fetch_add(1, Ordering::Relaxed) as u32 + 1;
         let text = probe_text(number, &self.run);
         let publisher = self.process(from)?;
         // Who is away now need not hear it, and who comes later need not either.
-        let others: Vec<_> = self.live().into_iter().filter(|(node, _)| *node != from).collect();
+        let others = self.live().into_iter().filter(|(node, _)| *node != from && must_hear(*node));
+        let others: Vec<_> = others.collect();
         let published = Instant::now();
         publisher.publish(&text).await.map_err(|error| format!("node {from} takes no input: {error:#}"))?;
         let is_missing = |process: &Process| !process.view().probes.contains_key(&number);

@@ -26,6 +26,12 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Looks at a barrier are this far apart, and two in a row must be calm.
 const CALM_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A node that does not answer a look in time is halted or busy, and the others are not waited for because of it.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// A node at a barrier has more time.
+const BARRIER_LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Heap by which two looks at a calm observer may differ.
 const CALM_HEAP: u64 = 4 << 10;
 
@@ -190,7 +196,9 @@ impl Epochs<'_> {
                 (Some(_), None) => false,
             };
             heap_before = heap;
-            let drained = rows.iter().all(|row| undrained(row, remotes).is_none());
+            let foreign = &self.record.info.foreign;
+            let mut ours = rows.iter().filter(|row| !foreign.contains(&row.node));
+            let drained = ours.all(|row| undrained(row, remotes).is_none());
             calm_looks = if drained && at_rest { calm_looks + 1 } else { 0 };
             if calm_looks >= 2 || Instant::now() >= deadline {
                 let waited_ms = calm_since.elapsed().as_millis() as u64;
@@ -214,7 +222,8 @@ impl Epochs<'_> {
     }
 
     async fn rows(&self) -> Vec<Barrier> {
-        rows(self.cluster, &Place { begun: self.begun, epoch: self.epoch, events: &self.events }).await
+        let at = Place { begun: self.begun, epoch: self.epoch, events: &self.events };
+        rows(self.cluster, &at, BARRIER_LOOK_TIMEOUT).await
     }
 
     fn happened(&mut self, node: usize, happened: Happened) {
@@ -260,12 +269,12 @@ async fn looks(cluster: &Cluster, at: Place<'_>, looked: &mut Looked) {
         tokio::time::sleep_until(last + LOOK_INTERVAL).await;
         looked.gap_max = looked.gap_max.max(last.elapsed());
         last = Instant::now();
-        looked.rows.extend(rows(cluster, &at).await.into_iter().map(looked_at));
+        looked.rows.extend(rows(cluster, &at, LOOK_TIMEOUT).await.into_iter().map(looked_at));
     }
 }
 
-async fn rows(cluster: &Cluster, at: &Place<'_>) -> Vec<Barrier> {
-    let looks = join_all((0..cluster.len()).map(|node| look::at(cluster, node))).await;
+async fn rows(cluster: &Cluster, at: &Place<'_>, timeout: Duration) -> Vec<Barrier> {
+    let looks = join_all((0..cluster.len()).map(|node| look::at(cluster, node, timeout))).await;
     let at_ms = at.begun.elapsed().as_millis() as u64;
     looks.into_iter().map(|row| Barrier { epoch: at.epoch, events: at.events.get(), at_ms, ..row }).collect()
 }

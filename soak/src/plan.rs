@@ -26,6 +26,21 @@ const LONG_PAUSE_MS: u64 = 40_000;
 /// Quiet time that counts as one event: half a shuffle interval, so that 512 B an event are 61 KB an hour.
 const REST_MS: u64 = 30_000;
 
+/// A burst that fills the windows and queues towards whoever does not read: 1 KiB each.
+const BURST_MESSAGES: usize = 3_000;
+
+/// From what no process can start with to what a node needs.
+const CONSTRAINTS: [(Resource, u64); 8] = [
+    (Resource::Descriptors, 8),
+    (Resource::Descriptors, 16),
+    (Resource::Descriptors, 32),
+    (Resource::Descriptors, 256),
+    (Resource::AddressSpace, 32 << 20),
+    (Resource::AddressSpace, 64 << 20),
+    (Resource::AddressSpace, 128 << 20),
+    (Resource::AddressSpace, 512 << 20),
+];
+
 /// What a plan is drawn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -55,6 +70,10 @@ pub(crate) enum Step {
     Pause { node: usize, for_ms: u64 },
     /// All of `nodes` are killed at once. When the others are one mesh again, the dead are started, with new identities.
     Mass { nodes: Vec<usize> },
+    /// `subscriber`'s application stops reading and `halted` stops altogether, while the observer publishes a burst.
+    Slow { subscriber: usize, halted: usize, messages: usize },
+    /// One more node is started under a resource limit, as `prlimit` names it.
+    Constrain { resource: Resource, value: u64 },
     /// `from` publishes a message that every live node must receive.
     Probe { from: usize },
 }
@@ -69,6 +88,16 @@ pub(crate) enum Identity {
     Same,
     /// The same key file and the same UDP port.
     SamePort,
+}
+
+/// What a process may have too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Resource {
+    /// Descriptors.
+    Descriptors,
+    /// Address space, in bytes.
+    AddressSpace,
 }
 
 impl Step {
@@ -87,7 +116,12 @@ impl Step {
         match self {
             Step::Kill { node, .. } | Step::Quit { node, .. } => std::slice::from_ref(node),
             Step::Mass { nodes } => nodes,
-            Step::Rest { .. } | Step::Rotate { .. } | Step::Pause { .. } | Step::Probe { .. } => &[],
+            Step::Rest { .. }
+            | Step::Rotate { .. }
+            | Step::Pause { .. }
+            | Step::Slow { .. }
+            | Step::Constrain { .. }
+            | Step::Probe { .. } => &[],
         }
     }
 }
@@ -101,6 +135,8 @@ impl std::fmt::Display for Step {
             Step::Quit { node, .. } => write!(f, "stop n{node}"),
             Step::Pause { node, for_ms } => write!(f, "pause n{node} for {} s", for_ms / 1000),
             Step::Mass { nodes } => write!(f, "kill {} nodes at once", nodes.len()),
+            Step::Slow { subscriber, halted, .. } => write!(f, "n{subscriber} stops reading, n{halted} stops"),
+            Step::Constrain { resource, value } => write!(f, "start with {value} {resource:?}"),
             Step::Probe { from } => write!(f, "probe from n{from}"),
         }
     }
@@ -169,7 +205,16 @@ impl Draw {
                 nodes.sort_unstable();
                 steps.push(Step::Mass { nodes });
             }
-            Scenario::Mix => self.mixed(epoch, steps),
+            Scenario::Mixed => self.rotations(steps),
+            Scenario::SlowReader => {
+                let nodes = self.distinct(1, 2);
+                steps.push(Step::Slow { subscriber: nodes[0], halted: nodes[1], messages: BURST_MESSAGES });
+            }
+            Scenario::Limits => {
+                let (resource, value) = CONSTRAINTS[turn % CONSTRAINTS.len()];
+                steps.push(Step::Constrain { resource, value });
+            }
+            Scenario::Mix => self.mixture(epoch, steps),
         }
     }
 
@@ -196,7 +241,7 @@ impl Draw {
     }
 
     /// Weights say how often each is expected in two minutes.
-    fn mixed(&mut self, epoch: u32, steps: &mut Vec<Step>) {
+    fn mixture(&mut self, epoch: u32, steps: &mut Vec<Step>) {
         const WEIGHTS: [(Scenario, u32); 6] = [
             (Scenario::Rotate, 20),
             (Scenario::KillFresh, 8),
@@ -273,8 +318,11 @@ mod tests {
                     }
                     Step::Pause { node, .. } => assert!((1..12).contains(&node)),
                     Step::Mass { nodes } => assert!(nodes.len() <= 10 && nodes.iter().all(|node| *node < 12)),
+                    Step::Slow { subscriber, halted, .. } => {
+                        assert!(subscriber != halted && subscriber != OBSERVER && halted != OBSERVER);
+                    }
                     Step::Probe { from } => assert!(from < 12),
-                    Step::Rest { .. } => {}
+                    Step::Rest { .. } | Step::Constrain { .. } => {}
                 }
             }
         }

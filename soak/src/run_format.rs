@@ -42,6 +42,9 @@ pub(crate) struct RunInfo {
     pub nodes: u32,
     /// The node that no event touches.
     pub observer: u32,
+    /// Nodes of other software: what they say is judged, what they hold is not.
+    #[serde(default)]
+    pub foreign: Vec<u32>,
     /// Epochs that fill tables and are not judged.
     pub warm_up_epochs: u32,
     /// Judged epochs in the plan.

@@ -62,6 +62,10 @@ impl Ready {
 impl View {
     /// Takes in one line. Lines that mean nothing here are ignored; `run` names the probes of this run.
     pub(crate) fn on_line(&mut self, line: &str, run: &str, now: Instant) {
+        // Of thousands of messages only the probes are read.
+        if line.contains(r#""event":"message""#) && !line.contains(r#""probe "#) {
+            return;
+        }
         let Ok(json) = serde_json::from_str::<Value>(line) else { return };
         let text = |name: &str| json[name].as_str().map(str::to_owned);
         match json["event"].as_str() {

@@ -72,6 +72,7 @@ pub(super) fn empty(name: &str, subject: &str) -> Record {
         argv: vec!["selftest".into()],
         nodes: NODES,
         observer: 0,
+        foreign: Vec::new(),
         warm_up_epochs: WARM_UP,
         epochs: EPOCHS,
         events_per_epoch: EVENTS,
