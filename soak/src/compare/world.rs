@@ -14,11 +14,12 @@ use tempfile::TempDir;
 use super::row::Reading;
 use crate::{
     cluster::{Cluster, Fault},
+    plan::OBSERVER,
     process::Seat,
 };
 
-/// A node that rejoined has a neighbour within this long; a twentieth of a second is usual.
-const REJOIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// A node that rejoined has a neighbour within this long, or tries another way; a twentieth of a second is usual.
+const REJOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Looks at a node that is settling are this far apart.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -177,15 +178,18 @@ pub(crate) async fn trimmed_rss(cluster: &Cluster, node: usize) -> Result<f64, F
     resident.ok_or_else(|| "the kernel tells no resident memory".into())
 }
 
-/// A node leaves the topic, stays away, and rejoins through another.
-pub(crate) async fn rotate(cluster: &Cluster, node: usize, via: usize, away: Duration) -> Result<(), Fault> {
+/// A node leaves the topic, stays away, and rejoins through another; if that one is alone itself, through the observer.
+/// Whether it found a neighbour.
+pub(crate) async fn rotate(cluster: &Cluster, node: usize, via: usize, away: Duration) -> Result<bool, Fault> {
     cluster.leave(node).await?;
     tokio::time::sleep(away).await;
     cluster.join(node, via).await?;
     if cluster.connected_within(node, REJOIN_TIMEOUT).await {
-        return Ok(());
+        return Ok(true);
     }
-    Err(format!("node {node} had no neighbour {} s after joining", REJOIN_TIMEOUT.as_secs()))
+    cluster.leave(node).await?;
+    cluster.join(node, OBSERVER).await?;
+    Ok(cluster.connected_within(node, REJOIN_TIMEOUT).await)
 }
 
 /// Publishes text through one node, which may be several lines at once.

@@ -47,6 +47,9 @@ pub(crate) const QUICK: &str =
 /// Where resident memory is looked at, of so many events.
 const RESIDENT_AT: usize = 140;
 
+/// One rotation in so many may end with a node that found nobody; with more the mesh was not rotated but taken apart.
+const LONELY_SHARE: usize = 10;
+
 /// 300 rotations of other nodes, one after the other, then rest. Connections beyond the neighbours are without a peer.
 pub(crate) async fn measure(world: &World<'_>) -> Result<Figures, Fault> {
     let (nodes, events) = world.pick((31, 300), (6, 20));
@@ -56,13 +59,18 @@ pub(crate) async fn measure(world: &World<'_>) -> Result<Figures, Fault> {
     let before = settled(&cluster, OBSERVER, rest).await?;
     let resident_before = trimmed_rss(&cluster, OBSERVER).await;
     let mut resident_then = Err("the rotations ended before it".into());
-    let mut rng = world.rng();
+    let (mut rng, mut lonely) = (world.rng(), 0);
     for event in 1..=events {
         let node = rng.random_range(1..nodes);
         let via = (node + rng.random_range(1..nodes)) % nodes;
         let away = Duration::from_millis(rng.random_range(50..250));
-        rotate(&cluster, node, via, away).await?;
+        lonely += usize::from(!rotate(&cluster, node, via, away).await?);
         alive(&cluster)?;
+        if lonely * LONELY_SHARE > events {
+            return Err(format!(
+                "{lonely} nodes found no neighbour after rejoining, within {event} of {events} rotations"
+            ));
+        }
         if event == world.pick(RESIDENT_AT, events / 2) {
             resident_then = trimmed_rss(&cluster, OBSERVER).await;
         }
