@@ -322,7 +322,7 @@ Attacks, each NAME or NAME:COUNT:
 
 Meanwhile a stock peer publishes a probe every 50 ms, and the victim's application echoes it. Both
 victims need their counted heap:
-  cargo build --release -p perennial-node -p perennial-soak --features perennial-node/count-heap
+  cargo build --release -p perennial-node -p perennial-soak --features perennial-node/soak
   target/release/perennial-soak flood spoofed:500 spoofed:2000 idle:2000";
 
 /// Options of `flood`.

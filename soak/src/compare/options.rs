@@ -18,7 +18,7 @@ Exit codes: 0 nothing wrong, 1 --a violates something exact, 2 unknown, 3 worse 
 64 usage, 69 a program is missing, 70 the harness itself failed, 130/143 by signal
 
 Examples:
-  cargo build --release -p perennial-node -p perennial-soak --features perennial-node/count-heap
+  cargo build --release -p perennial-node -p perennial-soak --features perennial-node/soak
   target/release/perennial-soak compare --out runs/compare
   target/release/perennial-soak compare --a target/release/perennial --b old/perennial P1 P2 --max-ratio P2=1.1
   target/release/perennial-soak compare --quick --pairs 1";

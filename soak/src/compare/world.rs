@@ -170,7 +170,7 @@ pub(crate) async fn retired(cluster: &Cluster, node: usize, since: Instant, limi
 /// Resident memory after the subject gave back what it does not use.
 pub(crate) async fn trimmed_rss(cluster: &Cluster, node: usize) -> Result<f64, Fault> {
     let answer = cluster.ask(node, json!({"request": "trim"})).await?;
-    if answer.get("released").is_none() {
+    if !answer["released"].is_boolean() {
         return Err("it tells no trim".into());
     }
     let pid = cluster.process(node)?.pid;
