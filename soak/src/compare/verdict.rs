@@ -169,8 +169,9 @@ pub(crate) fn headline(rows: &[Judged], load: Option<f64>) -> String {
             let over = names(|row| row.allowed == Some(State::NotMet));
             format!("WORSE than allowed: {over}; {found}")
         }
-        (_, Some(load)) => format!("UNKNOWN: load {load:.1} before start; {found}"),
+        (2, Some(load)) => format!("UNKNOWN: load {load:.1} before start; {found}"),
         (2, None) => format!("UNKNOWN: {}; {found}", names(Judged::is_unknown)),
+        (_, Some(load)) => format!("{found}; load {load:.1} before start"),
         (_, None) => found,
     }
 }
