@@ -51,6 +51,8 @@ pub(crate) enum Verb {
     },
     /// Flood a node with strangers, ours and stock in one run, and print what each of them noticed
     Flood(Flood),
+    /// Measure two programs side by side, in pairs, and say what may be claimed
+    Compare(crate::compare::options::Options),
     /// The attacker of a flood, in a process of its own: waits for `go` and `stop` on stdin
     #[command(hide = true)]
     Attack(Assault),

@@ -3,17 +3,17 @@
 //! `course` runs one flood against one victim, `rounds` those who come and go; `victim`, `attacker`, `peer` and `sampler`
 //! are the parties; `evidence` and `criteria` think; `table` writes. How the attacker works is in the library.
 
-mod attacker;
-mod course;
+pub(crate) mod attacker;
+pub(crate) mod course;
 mod criteria;
-mod evidence;
+pub(crate) mod evidence;
 mod peer;
 mod probes;
 mod rounds;
 mod sampler;
 mod samples;
 mod table;
-mod victim;
+pub(crate) mod victim;
 
 use std::{
     fmt::Write,

@@ -3,12 +3,13 @@
 //! Reading order: `scenario`, `sets`, `plan` (what will happen) → `cluster`, `process`, `socket`, `view` (the nodes, over
 //! their public interfaces only) → `actions` (one file per kind of fault) → `epochs` (storm, calm, barrier, and again) →
 //! `run_format` (what is kept of it) → `judge/` (records in, verdict out) → `report`, `page` (a verdict for people). `run`
-//! and `verbs` are the verbs. `selftest` proves the judge. `flood` is a house of its own: strangers instead of storms. This
-//! file parses, dispatches and chooses the exit code.
+//! and `verbs` are the verbs. `selftest` proves the judge. `flood` is a house of its own: strangers instead of storms.
+//! `compare` is another: two programs side by side. This file parses, dispatches and chooses the exit code.
 
 mod actions;
 mod args;
 mod cluster;
+mod compare;
 mod epochs;
 mod flood;
 mod judge;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
             selftest::run(&beside.with_file_name(format!("perennial-soak-plant{}", std::env::consts::EXE_SUFFIX)), json)
         }
         Verb::Flood(args) => flood(&args),
+        Verb::Compare(options) => compare(&options),
         Verb::Attack(args) => attack(&args),
     }
 }
@@ -76,6 +78,32 @@ fn flood(args: &args::Flood) -> ExitCode {
                 biased;
                 signalled = run::signalled() => signalled.map(|(_, code)| code),
                 outcome = flood::run(args, bin) => outcome.map(|outcome| outcome.exit_code()),
+            }
+        })
+    }))
+}
+
+fn compare(options: &compare::options::Options) -> ExitCode {
+    if let Err(error) = options.check() {
+        eprintln!("error: {error}");
+        return USAGE.into();
+    }
+    let subjects = match compare::subjects(options, &std::env::current_exe().unwrap_or_default()) {
+        Ok(subjects) => subjects,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return NO_BINARY.into();
+        }
+    };
+    // Two threads: a reader of deliveries must not wait for a look.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    end(runtime.context("cannot start the runtime").and_then(|runtime| {
+        runtime.block_on(async {
+            tokio::select! {
+                // First, so that a signal is not starved. Losing the race drops, and so kills, every process.
+                biased;
+                signalled = run::signalled() => signalled.map(|(_, code)| code),
+                code = Box::pin(compare::run(options, subjects)) => code,
             }
         })
     }))
