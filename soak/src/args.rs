@@ -21,7 +21,8 @@ pub(crate) struct Cli {
     pub verb: Verb,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 unknown (too little evidence), 64 usage, 69 no node binary, \
+const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 unknown (too little evidence), 64 usage, 69 no node binary, or no rights or programs \
+                          for what was asked, \
                           70 the harness itself failed, 130/143 by signal";
 
 #[derive(Debug, Subcommand)]
@@ -80,6 +81,10 @@ pub(crate) struct Run {
     /// Node processes, the observer included
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(3..=200))]
     pub nodes: u16,
+    /// Where they run: child processes on 127.0.0.1, or a host each in network namespaces, made and removed by this program.
+    /// Namespaces need root
+    #[arg(long, value_enum, default_value = "lo")]
+    pub net: Net,
     /// Events before the first judged sample [default: one per node], or epochs of them [default: 4]
     #[arg(long)]
     pub warm_up: Option<u16>,
@@ -107,6 +112,13 @@ pub(crate) struct Run {
     /// Write verdict.json, samples.csv, plan.json and the nodes' logs here
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
+}
+
+/// What lies between the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Net {
+    Lo,
+    Netns,
 }
 
 /// Judged epochs of a run that does not name its own number: the first look at the slope.

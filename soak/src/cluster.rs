@@ -5,6 +5,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Result;
+use perennial_soak::place::Place;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -38,6 +39,7 @@ pub(crate) type Fault = String;
 /// All nodes of a run. Dropping it kills them.
 #[derive(Debug)]
 pub(crate) struct Cluster {
+    place: Place,
     bin: PathBuf,
     directory: PathBuf,
     logs: PathBuf,
@@ -50,10 +52,17 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// A cluster without processes; sockets and keys go to `directory`, what the nodes log to `logs`.
-    pub(crate) fn new(bin: PathBuf, directory: PathBuf, logs: PathBuf, run: String, nodes: usize) -> Self {
+    pub(crate) fn new(
+        place: Place,
+        bin: PathBuf,
+        directory: PathBuf,
+        logs: PathBuf,
+        run: String,
+        nodes: usize,
+    ) -> Self {
         let control = Control::new(bin.clone());
         let nodes = (0..nodes).map(|_| None).collect();
-        Self { bin, directory, logs, run, control, nodes, changed: Arc::default(), lagged: 0 }
+        Self { place, bin, directory, logs, run, control, nodes, changed: Arc::default(), lagged: 0 }
     }
 
     /// Starts every node, the observer first, and waits until they form one mesh.
@@ -171,6 +180,8 @@ impl Cluster {
     async fn start(&mut self, node: usize, via: &[usize]) -> Result<(), Fault> {
         let join = via.iter().map(|via| self.address(*via)).collect::<Result<Vec<_>, _>>()?;
         let process = Process::start(Launch {
+            place: &self.place,
+            node,
             bin: &self.bin,
             control: &self.directory.join(format!("n{node}.sock")),
             key_file: &self.key_file(node),
@@ -242,10 +253,12 @@ impl Cluster {
         }
     }
 
-    /// `ID@IP:PORT` of a node.
+    /// `ID@IP:PORT` of a node, where it is at this moment.
     pub(crate) fn address(&self, node: usize) -> Result<String, Fault> {
         let ready = self.process(node)?.view().ready.clone();
-        ready.map(|ready| ready.address).ok_or_else(|| format!("node {node} is not ready"))
+        ready
+            .map(|ready| self.place.reached_at(node, &ready.address))
+            .ok_or_else(|| format!("node {node} is not ready"))
     }
 
     /// A running node.

@@ -29,7 +29,11 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use perennial_soak::attack::{Order, child};
+use perennial_soak::{
+    attack::{Order, child},
+    netns::{Wiring, tools::PlaceError},
+    place::Place,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -43,7 +47,8 @@ use crate::{
 };
 
 const USAGE: u8 = 64;
-const NO_BINARY: u8 = 69;
+/// No node binary, or no rights, programs or devices for what was asked.
+const LACKING: u8 = 69;
 const HARNESS: u8 = 70;
 
 fn main() -> ExitCode {
@@ -75,7 +80,7 @@ fn flood(args: &args::Flood) -> ExitCode {
         Err(_) if args.subject == args::Subjects::Stock => None,
         Err(error) => {
             eprintln!("error: {error}");
-            return NO_BINARY.into();
+            return LACKING.into();
         }
     };
     // Two threads: the prober must not wait for the sampler.
@@ -111,7 +116,8 @@ fn end(outcome: Result<u8>) -> ExitCode {
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            HARNESS.into()
+            let lacks = error.downcast_ref::<PlaceError>().is_some_and(PlaceError::is_lack);
+            if lacks { LACKING.into() } else { HARNESS.into() }
         }
     }
 }
@@ -142,7 +148,7 @@ fn run(args: &Run) -> ExitCode {
         Ok(bin) => bin,
         Err(error) => {
             eprintln!("error: {error}");
-            return NO_BINARY.into();
+            return LACKING.into();
         }
     };
     // One thread is enough: the work is done by the nodes.
@@ -174,7 +180,12 @@ async fn storm(args: &Run, bin: PathBuf) -> Result<u8> {
     if let Some(directory) = &args.report {
         report::write_plan(directory, &plan)?;
     }
-    let cluster = Cluster::new(bin, scratch.path().to_owned(), logs, format!("seed {seed}"), plan.nodes);
+    let place = tokio::select! {
+        biased;
+        code = signalled() => return code,
+        place = place(args) => place?,
+    };
+    let cluster = Cluster::new(place, bin, scratch.path().to_owned(), logs, format!("seed {seed}"), plan.nodes);
     let times = Times { rest: args.rest, settle: args.settle, max: args.max_time };
     let (evidence, samples) = tokio::select! {
         // First, so that a signal is not starved by a busy run. Losing the race drops the cluster and so kills it.
@@ -193,6 +204,14 @@ async fn storm(args: &Run, bin: PathBuf) -> Result<u8> {
         report::write_verdict(directory, &report, &samples)?;
     }
     Ok(exit_code(verdict.outcome))
+}
+
+/// Where the nodes will run.
+async fn place(args: &Run) -> Result<Place, PlaceError> {
+    match args.net {
+        args::Net::Lo => Ok(Place::loopback()),
+        args::Net::Netns => Place::namespaces(args.nodes.into(), Wiring::Bridge).await,
+    }
 }
 
 /// A run in epochs, judged by its barriers.
@@ -214,7 +233,12 @@ async fn in_epochs(args: &Run, bin: PathBuf) -> Result<u8> {
     let logs = directory.join("nodes");
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
     run_files::write_plan(&directory, &record)?;
-    let cluster = Cluster::new(bin, scratch.path().to_owned(), logs, format!("seed {seed}"), args.nodes.into());
+    let place = tokio::select! {
+        biased;
+        code = signalled() => return code,
+        place = place(args) => place?,
+    };
+    let cluster = Cluster::new(place, bin, scratch.path().to_owned(), logs, format!("seed {seed}"), args.nodes.into());
     tokio::select! {
         // First, so that a signal is not starved by a busy run. Losing the race drops the cluster and so kills it.
         biased;
@@ -284,6 +308,9 @@ fn reproduce(args: &Run, seed: u64) -> String {
     line += &format!(" --events {} --nodes {} --probe-every {}", args.events(), args.nodes, args.probe_every);
     line += &format!(" --warm-up {} --rest {}ms", args.warm_up.unwrap_or(args.nodes), args.rest.as_millis());
     line += &format!(" --settle {}ms", args.settle.as_millis());
+    if args.net == args::Net::Netns {
+        line += " --net netns";
+    }
     if let Some(bin) = &args.bin {
         line += &format!(" --bin {}", bin.display());
     }

@@ -12,9 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use perennial_soak::place::Place;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::{Child, ChildStdin, ChildStdout, Command},
+    process::{Child, ChildStdin, ChildStdout},
     sync::Notify,
     task::JoinHandle,
 };
@@ -30,6 +31,9 @@ const REAP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How a node is started.
 #[derive(Debug)]
 pub(crate) struct Launch<'a> {
+    /// Where it runs, and as which of the nodes there.
+    pub place: &'a Place,
+    pub node: usize,
     pub bin: &'a Path,
     pub control: &'a Path,
     pub key_file: &'a Path,
@@ -60,12 +64,13 @@ impl Process {
         let log = log.with_context(|| format!("cannot write the log {}", launch.log.display()))?;
         // A killed node leaves its socket behind; the next one on this path must find it free.
         let _ = std::fs::remove_file(launch.control);
-        let mut command = Command::new(launch.bin);
+        let mut command = launch.place.command(launch.node, launch.bin)?;
         command
             .args(["up", "--json", "--pipe", "--topic", TOPIC, "--control"])
             .arg(launch.control)
             .arg("--key-file")
             .arg(launch.key_file)
+            .args(launch.place.arguments(launch.node))
             // A harness that is killed takes its nodes with it.
             .arg("--until-stdin-closes")
             // An identity from the environment would be everybody's.

@@ -11,6 +11,7 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     str::FromStr,
     sync::{
@@ -74,7 +75,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// A stock iroh-gossip node on 127.0.0.1.
+/// A stock iroh-gossip node on one address.
 #[derive(Debug, Parser)]
 struct Cli {
     /// Ignored, as are the other arguments of `perennial up` that mean nothing here
@@ -89,6 +90,9 @@ struct Cli {
     /// A node to meet. May be repeated
     #[arg(long, value_name = "ID@IP:PORT", value_parser = peer)]
     join: Vec<EndpointAddr>,
+    /// The address to bind
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    listen: IpAddr,
     /// Only accept and close; no gossip
     #[arg(long)]
     bare: bool,
@@ -123,10 +127,10 @@ async fn main() -> Result<()> {
         .address_lookup(lookup.clone())
         .alpns(vec![GOSSIP_ALPN.to_vec()])
         .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")?
+        .bind_addr(SocketAddr::new(cli.listen, 0))?
         .bind()
         .await
-        .context("cannot bind an endpoint on 127.0.0.1")?;
+        .with_context(|| format!("cannot bind an endpoint on {}", cli.listen))?;
     let listener = UnixListener::bind(&cli.control);
     let listener = listener.with_context(|| format!("cannot listen on {}", cli.control.display()))?;
     let figures = Figures { endpoint: endpoint.clone(), neighbors: AtomicU64::new(0), peak: AtomicU64::new(0) };
