@@ -44,6 +44,14 @@ pub(crate) enum Verb {
     /// The attacker of a flood, in a process of its own: waits for `go` and `stop` on stdin
     #[command(hide = true)]
     Attack(Assault),
+    /// The switch between hosts in namespaces, in a process of its own: words on stdin, until it ends
+    #[command(hide = true)]
+    Switch {
+        #[arg(long)]
+        hosts: usize,
+        #[arg(long)]
+        seed: u64,
+    },
     /// List the scenarios
     List {
         /// One JSON object per line

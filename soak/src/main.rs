@@ -31,7 +31,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use perennial_soak::{
     attack::{Order, child},
-    netns::{Wiring, tools::PlaceError},
+    netns::{Wiring, switch, tools::PlaceError},
     place::Place,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -70,6 +70,7 @@ fn main() -> ExitCode {
         }
         Verb::Flood(args) => flood(&args),
         Verb::Attack(args) => attack(&args),
+        Verb::Switch { hosts, seed } => alone(switch::run(hosts, seed)),
     }
 }
 
@@ -98,12 +99,16 @@ fn flood(args: &args::Flood) -> ExitCode {
 }
 
 fn attack(args: &args::Assault) -> ExitCode {
-    // One thread: an attacker that takes both processors would measure the machine.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let args::Assault { kind, count, target, topic, pace } = *args;
     let order = Order { kind, target, topic: *topic.as_bytes(), count, per_second: pace };
+    alone(child::run(order))
+}
+
+/// A process that serves the harness, on one thread: one that takes both processors would measure the machine.
+fn alone(served: impl Future<Output = Result<()>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.context("cannot start the runtime").and_then(|runtime| {
-        let ended = runtime.block_on(child::run(order));
+        let ended = runtime.block_on(served);
         // The reader of stdin is a blocked thread that the runtime would wait for.
         runtime.shutdown_background();
         ended

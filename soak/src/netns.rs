@@ -8,14 +8,20 @@
 pub mod cuts;
 pub mod leftovers;
 pub mod names;
+pub mod switch;
+mod tap;
 pub mod tools;
 
-use std::net::Ipv4Addr;
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use self::{
     cuts::{Cut, between_groups, one_way},
     leftovers::{Leftovers, names, remove_namespaces},
     names::{HOSTS_MAX, Names, RANGE, address, hardware_text, home},
+    switch::{child::Switch, interface, line::Conditions, table::Tallies},
     tools::{IP, NFT, PlaceError, must_be_root},
 };
 
@@ -25,6 +31,8 @@ pub struct Network {
     names: Names,
     /// How often each host has moved.
     moves: Vec<u32>,
+    /// Before the namespaces, so that it goes before they do.
+    switch: Option<Switch>,
     made: Namespaces,
 }
 
@@ -33,6 +41,13 @@ pub struct Network {
 pub enum Wiring {
     /// A bridge of the kernel: nothing is lost, nothing takes time.
     Bridge,
+    /// The harness's own switch, a process: every line delays, loses, doubles and reorders as it is told.
+    Switch {
+        /// `perennial-soak`, which is the switch when asked.
+        program: PathBuf,
+        /// What becomes of frames is drawn from it.
+        seed: u64,
+    },
 }
 
 /// A host has moved.
@@ -60,10 +75,14 @@ impl Network {
     ///
     /// # Errors
     /// A lack of the machine (no root, no `ip`, no `nft`), a number of hosts beyond [`HOSTS_MAX`], or what a program said.
-    pub async fn new(hosts: usize, _wiring: Wiring) -> Result<Self, PlaceError> {
+    pub async fn new(hosts: usize, wiring: Wiring) -> Result<Self, PlaceError> {
         must_be_root("network namespaces")?;
         IP.find()?;
         NFT.find()?;
+        if matches!(wiring, Wiring::Switch { .. }) && !Path::new(tap::DEVICE).exists() {
+            let mend = "`modprobe tun`, or give the container the device";
+            return Err(PlaceError::NoFile { path: tap::DEVICE, mend });
+        }
         if hosts > HOSTS_MAX {
             return Err(PlaceError::Wrong(format!("{hosts} hosts; a network has room for {HOSTS_MAX}")));
         }
@@ -71,24 +90,20 @@ impl Network {
         let names = names().ok_or(PlaceError::NoFile { path: "/proc/self/stat", mend: "mount /proc" })?;
         // Before the first one is made: removing what does not exist is no error, leaving what does would be.
         let all: Vec<String> = (0..hosts).map(|host| names.host(host)).chain([names.between()]).collect();
-        let network = Self { names, moves: vec![0; hosts], made: Namespaces(all) };
-        network.make().await?;
+        let mut network = Self { names, moves: vec![0; hosts], switch: None, made: Namespaces(all) };
+        network.make(&wiring).await?;
+        if let Wiring::Switch { program, seed } = wiring {
+            let prefix = prefix(&names.between())?;
+            network.switch = Some(Switch::start(&prefix, &program, hosts, seed).await?);
+        }
         Ok(network)
     }
 
-    async fn make(&self) -> Result<(), PlaceError> {
-        let hosts = 0..self.moves.len();
+    async fn make(&self, wiring: &Wiring) -> Result<(), PlaceError> {
+        let hosts = 0..self.hosts();
         let namespaces: String = self.made.0.iter().map(|name| format!("netns add {name}\n")).collect();
         IP.run(&["-batch", "-"], &namespaces).await?;
-        let mut between = String::from("link add name between type bridge stp_state 0 mcast_snooping 0\n");
-        between += "link set dev between addrgenmode none up\n";
-        for host in hosts.clone() {
-            let (namespace, hardware) = (self.names.host(host), hardware_text(host));
-            between +=
-                &format!("link add name v{host} type veth peer name eth0 address {hardware} netns {namespace}\n");
-            between += &format!("link set dev v{host} addrgenmode none master between up\n");
-        }
-        self.ip(&self.names.between(), &between).await?;
+        self.ip(&self.names.between(), &between(&self.names, self.hosts(), wiring)).await?;
         for host in hosts {
             // A whole prefix to itself: moving takes no other address along, and the route stays.
             let own = format!(
@@ -103,8 +118,7 @@ impl Network {
 
     /// The words that go before a command so that it runs on a host. The process keeps its id: `ip` becomes it.
     pub fn prefix(&self, host: usize) -> Result<Vec<String>, PlaceError> {
-        let ip = IP.find()?.display().to_string();
-        Ok(vec![ip, "netns".into(), "exec".into(), self.names.host(host)])
+        prefix(&self.names.host(host))
     }
 
     /// Number of hosts.
@@ -167,6 +181,45 @@ impl Network {
         Ok(Move { from, to })
     }
 
+    /// Both directions between two hosts are like this from the next frame on. So a delay counts twice in a round trip.
+    ///
+    /// # Errors
+    /// The hosts are wired by a bridge, which can do none of it; or what was asked for cannot be.
+    pub async fn link(&mut self, a: usize, b: usize, conditions: Conditions) -> Result<(), PlaceError> {
+        self.line(a, b, conditions).await?;
+        self.line(b, a, conditions).await
+    }
+
+    /// As [`Self::link`], in one direction.
+    pub async fn line(&mut self, from: usize, to: usize, conditions: Conditions) -> Result<(), PlaceError> {
+        self.switch()?.set(from, to, conditions).await
+    }
+
+    /// As [`Self::link`], between all hosts.
+    pub async fn links(&mut self, conditions: Conditions) -> Result<(), PlaceError> {
+        for a in 0..self.hosts() {
+            for b in a + 1..self.hosts() {
+                self.link(a, b, conditions).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the switch has done so far, line by line: that anything was lost or late is a fact with a number.
+    pub async fn tallies(&mut self) -> Result<Tallies, PlaceError> {
+        self.switch()?.tell().await
+    }
+
+    /// The switch's process, whose processor time is neither the nodes' nor the harness's.
+    pub fn switch_pid(&self) -> Option<u32> {
+        self.switch.as_ref().and_then(Switch::pid)
+    }
+
+    fn switch(&mut self) -> Result<&mut Switch, PlaceError> {
+        let bridged = || PlaceError::Wrong("the hosts are wired by a bridge, which delays and loses nothing".into());
+        self.switch.as_mut().ok_or_else(bridged)
+    }
+
     /// Runs a program on a host to its end and answers what it printed. For looking, not for nodes.
     pub async fn look(&self, host: usize, command: &[&str]) -> Result<String, PlaceError> {
         let namespace = self.names.host(host);
@@ -182,4 +235,38 @@ impl Network {
         let nft = NFT.find()?.display().to_string();
         IP.run(&[&["netns", "exec", between.as_str(), &nft], args].concat(), input).await
     }
+}
+
+fn prefix(namespace: &str) -> Result<Vec<String>, PlaceError> {
+    let ip = IP.find()?.display().to_string();
+    Ok(vec![ip, "netns".into(), "exec".into(), namespace.into()])
+}
+
+/// What lies between the hosts, as `ip -batch` is told. With a switch, every host gets a bridge of its own with the switch's
+/// interface on the other side: so the same cuts hold in both wirings.
+fn between(names: &Names, hosts: usize, wiring: &Wiring) -> String {
+    let mut batch = String::new();
+    let mut bridge = |name: &str| {
+        batch += &format!("link add name {name} type bridge stp_state 0 mcast_snooping 0\n");
+        batch += &format!("link set dev {name} addrgenmode none up\n");
+    };
+    match wiring {
+        Wiring::Bridge => bridge("between"),
+        Wiring::Switch { .. } => (0..hosts).for_each(|host| bridge(&format!("b{host}"))),
+    }
+    for host in 0..hosts {
+        let (namespace, hardware) = (names.host(host), hardware_text(host));
+        batch += &format!("link add name v{host} type veth peer name eth0 address {hardware} netns {namespace}\n");
+        let bridge = match wiring {
+            Wiring::Bridge => "between".to_owned(),
+            Wiring::Switch { .. } => {
+                let tap = interface(host);
+                batch += &format!("tuntap add dev {tap} mode tap\n");
+                batch += &format!("link set dev {tap} addrgenmode none master b{host} up\n");
+                format!("b{host}")
+            }
+        };
+        batch += &format!("link set dev v{host} addrgenmode none master {bridge} up\n");
+    }
+    batch
 }

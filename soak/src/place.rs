@@ -18,7 +18,12 @@ use std::{
 use tokio::process::Command;
 
 use self::{clock::WallClock, disk::SmallDisk};
-use crate::netns::{Move, Network, Wiring, cuts::Cut, tools::PlaceError};
+use crate::netns::{
+    Move, Network, Wiring,
+    cuts::Cut,
+    switch::{line::Conditions, table::Tallies},
+    tools::PlaceError,
+};
 
 /// Where nodes run, and what was prepared for single ones. Dropping it removes all that it made.
 #[derive(Debug)]
@@ -140,6 +145,21 @@ impl Place {
     /// See [`Network::heal`].
     pub async fn heal(&self) -> Result<Vec<Cut>, PlaceError> {
         self.network()?.heal().await
+    }
+
+    /// See [`Network::link`].
+    pub async fn link(&mut self, a: usize, b: usize, conditions: Conditions) -> Result<(), PlaceError> {
+        self.network_mut()?.link(a, b, conditions).await
+    }
+
+    /// See [`Network::links`].
+    pub async fn links(&mut self, conditions: Conditions) -> Result<(), PlaceError> {
+        self.network_mut()?.links(conditions).await
+    }
+
+    /// See [`Network::tallies`].
+    pub async fn tallies(&mut self) -> Result<Tallies, PlaceError> {
+        self.network_mut()?.tallies().await
     }
 
     /// See [`Network::flip_address`]. The node should have been told with [`Self::will_move`].
