@@ -25,6 +25,10 @@ const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 unknown (too little evid
                           for what was asked, \
                           70 the harness itself failed, 130/143 by signal";
 
+const DOCTOR_HELP: &str = "\
+Hosts, a small disk and a wrong clock are made, tried and taken away again; namespaces and mounts that
+killed runs have left are removed. Exit codes: 0 every scenario can run here, 69 some cannot.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Run one scenario against real node processes on 127.0.0.1 and judge the observer
@@ -51,6 +55,13 @@ pub(crate) enum Verb {
         hosts: usize,
         #[arg(long)]
         seed: u64,
+    },
+    /// Find out what this machine can and cannot do for a soak, and what would mend it
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// List the scenarios
     List {

@@ -9,6 +9,7 @@
 mod args;
 mod cluster;
 mod control;
+mod doctor;
 mod epochs;
 mod flood;
 mod judge;
@@ -68,10 +69,25 @@ fn main() -> ExitCode {
             let beside = std::env::current_exe().unwrap_or_default();
             selftest::run(&beside.with_file_name(format!("perennial-soak-plant{}", std::env::consts::EXE_SUFFIX)), json)
         }
+        Verb::Doctor { json } => doctor(json),
         Verb::Flood(args) => flood(&args),
         Verb::Attack(args) => attack(&args),
         Verb::Switch { hosts, seed } => alone(switch::run(hosts, seed)),
     }
+}
+
+fn doctor(json: bool) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    end(runtime.context("cannot start the runtime").and_then(|runtime| {
+        runtime.block_on(async {
+            tokio::select! {
+                // First, so that a signal is not starved. Losing the race takes away what is being tried.
+                biased;
+                code = signalled() => code,
+                code = doctor::run(json) => code,
+            }
+        })
+    }))
 }
 
 fn flood(args: &args::Flood) -> ExitCode {

@@ -78,6 +78,13 @@ impl Place {
         Ok(command)
     }
 
+    /// A command of [`Self::command`] was started.
+    pub fn started(&self, node: usize, pid: u32) {
+        if let Some(clock) = self.clocks.get(&node) {
+            clock.is_of(pid);
+        }
+    }
+
     /// What `up` is told about its place. Nothing on loopback, where the defaults are right.
     pub fn arguments(&self, node: usize) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();

@@ -83,6 +83,9 @@ impl Process {
             command.args(["--join", address]);
         }
         let mut child = command.spawn().with_context(|| format!("cannot start {}", launch.bin.display()))?;
+        if let Some(pid) = child.id() {
+            launch.place.started(launch.node, pid);
+        }
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
         let view = Arc::new(Mutex::new(View::default()));

@@ -7,6 +7,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use tokio::process::Command;
@@ -21,6 +22,8 @@ pub const NOTICED_WITHIN_S: u64 = 1;
 pub struct WallClock {
     library: PathBuf,
     file: PathBuf,
+    /// One for every start of the node.
+    pids: Mutex<Vec<u32>>,
 }
 
 impl WallClock {
@@ -30,7 +33,7 @@ impl WallClock {
     /// libfaketime is not installed, or the file cannot be written.
     pub fn new(file: &Path) -> Result<Self, PlaceError> {
         let library = library()?;
-        let clock = Self { library, file: file.to_owned() };
+        let clock = Self { library, file: file.to_owned(), pids: Mutex::default() };
         let failed = |error: io::Error| PlaceError::Failed {
             command: format!("write {}", file.display()),
             words: error.to_string(),
@@ -47,9 +50,13 @@ impl WallClock {
             .env("FAKETIME_CACHE_DURATION", NOTICED_WITHIN_S.to_string())
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             // Times of files are the machine's.
-            .env("NO_FAKE_STAT", "1")
-            // Shared memory of a process that is killed would stay behind, and nothing here is shared.
-            .env("FAKETIME_DISABLE_SHM", "1");
+            .env("NO_FAKE_STAT", "1");
+    }
+
+    /// A process lives by it. The library makes shared memory for each, which one that is killed leaves behind; it is
+    /// removed with the clock.
+    pub fn is_of(&self, pid: u32) {
+        self.pids.lock().unwrap_or_else(PoisonError::into_inner).push(pid);
     }
 
     /// Sets it off by so many seconds, forwards or back, from [`NOTICED_WITHIN_S`] on.
@@ -58,6 +65,17 @@ impl WallClock {
         let next = self.file.with_extension("next");
         fs::write(&next, format!("{offset_s:+}\n"))?;
         fs::rename(&next, &self.file)
+    }
+}
+
+impl Drop for WallClock {
+    fn drop(&mut self) {
+        let pids = self.pids.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for pid in pids {
+            // One that ended by itself has taken its own away.
+            let _ = fs::remove_file(format!("/dev/shm/faketime_shm_{pid}"));
+            let _ = fs::remove_file(format!("/dev/shm/sem.faketime_sem_{pid}"));
+        }
     }
 }
 
