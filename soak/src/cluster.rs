@@ -39,7 +39,8 @@ pub(crate) type Fault = String;
 /// All nodes of a run. Dropping it kills them.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    place: Place,
+    /// Where they run, and what can be done to it.
+    pub place: Place,
     bin: PathBuf,
     directory: PathBuf,
     logs: PathBuf,

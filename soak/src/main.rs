@@ -4,7 +4,8 @@
 //! public interfaces only) → `epochs` (storm, calm, barrier, and again) → `run_format` (what is kept of it) → `judge/`
 //! (records in, verdict out) → `page` (a run for people). `selftest` proves the judge. `storm`, `samples`, `judge.rs` and
 //! `report` are the shorter run: one storm between two settled samples. `flood` is a house of its own: strangers instead of
-//! storms. This file parses, dispatches and chooses the exit code.
+//! storms. Where nodes run is the library's `place`; `doctor` tells what a machine can carry. This file parses, dispatches
+//! and chooses the exit code.
 
 mod args;
 mod cluster;

@@ -9,7 +9,7 @@
 )]
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
 };
@@ -26,6 +26,11 @@ pub(super) struct Tap(AsyncFd<File>);
 impl Tap {
     /// Takes the end of the TAP interface `name` of the network namespace this process is in. Inside a runtime.
     pub(super) fn open(name: &str) -> io::Result<Self> {
+        // The kernel would make one that is not there, wherever this process happens to be.
+        let interfaces = fs::read_to_string("/proc/self/net/dev")?;
+        if !interfaces.lines().any(|line| line.trim_start().split(':').next() == Some(name)) {
+            return Err(io::Error::other("there is no such interface"));
+        }
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(DEVICE)?;
         // SAFETY: all fields of `ifreq` are integers, arrays of them, or a pointer that may be null: zeroes are a value.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
