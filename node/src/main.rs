@@ -30,6 +30,7 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser};
+use perennial::{MeshBuilder, Vitals};
 
 use crate::{
     cli::{Cli, Verb},
@@ -56,7 +57,12 @@ fn main() {
 
 fn run(verb: Verb) -> Result<Exit, Failure> {
     match verb {
-        Verb::Up(args) => block_on(up::run(args)),
+        Verb::Up(args) => {
+            // Before the runtime, which would panic for want of a descriptor or a thread.
+            let allowed = MeshBuilder::check_process(&Vitals::read());
+            allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
+            block_on(up::run(args))
+        }
         Verb::Status(args) => client::status(&args),
         Verb::Peers(args) => client::peers(&args),
         Verb::Connections(args) => client::door::connections(&args),

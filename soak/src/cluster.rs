@@ -1,22 +1,29 @@
 //! The processes of one run: the mesh is formed, nodes leave, rejoin, die and return, and probes cross it.
 //!
-//! Each method does one step of a plan and says what the nodes did wrong, as a sentence. Order and pace are `storm.rs`.
+//! Each method does one thing to one node, or waits for one, and says what the nodes did wrong as a sentence. What makes a
+//! fault of a scenario out of these is `actions/`; order and pace are `epochs.rs`. Every method takes `&self`, so that
+//! several faults and the looks at the nodes go on side by side.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use anyhow::Result;
 use perennial_soak::place::Place;
+use serde_json::{Value, json};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
 };
 
 use crate::{
-    control::Control,
-    judge::Probe,
     plan::{Identity, OBSERVER},
-    process::{Launch, Process},
-    samples::{Ledger, Status},
+    process::{Launch, Process, Seat, TOPIC},
+    socket,
     view::{is_whole, probe_text},
 };
 
@@ -25,7 +32,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// After a disturbance the mesh is whole again within this long: the 30 s after which QUIC gives a dead side up, and
 /// as much again for the overlay to be rewired.
-const HEAL_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const HEAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A probe published in a whole mesh is everywhere within this long. A lost frame is repaired in well under a second.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,107 +40,156 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a probe's late copies are waited for before they are counted.
 const DUPLICATES_WAIT: Duration = Duration::from_millis(300);
 
+/// A node that was told to stop has drained and ended within this long.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Something a node did wrong, in words.
 pub(crate) type Fault = String;
+
+/// One published message and where it arrived.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Probe {
+    /// Live nodes that had to receive it.
+    pub expected: usize,
+    /// Those that did not, in time.
+    pub missed: Vec<usize>,
+    /// Deliveries beyond the first, over all nodes.
+    pub duplicates: u32,
+    /// Milliseconds from its publication to each first delivery.
+    pub latencies_ms: Vec<f64>,
+}
 
 /// All nodes of a run. Dropping it kills them.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     /// Where they run, and what can be done to it.
     pub place: Place,
-    bin: PathBuf,
+    seats: Vec<Seat>,
+    /// Sockets and keys.
     directory: PathBuf,
     logs: PathBuf,
     run: String,
-    control: Control,
-    nodes: Vec<Option<Process>>,
+    nodes: Mutex<Vec<Option<Arc<Process>>>>,
     changed: Arc<Notify>,
-    lagged: u64,
+    probes: AtomicU64,
 }
 
 impl Cluster {
-    /// A cluster without processes; sockets and keys go to `directory`, what the nodes log to `logs`.
-    pub(crate) fn new(
-        place: Place,
-        bin: PathBuf,
-        directory: PathBuf,
-        logs: PathBuf,
-        run: String,
-        nodes: usize,
-    ) -> Self {
-        let control = Control::new(bin.clone());
-        let nodes = (0..nodes).map(|_| None).collect();
-        Self { place, bin, directory, logs, run, control, nodes, changed: Arc::default(), lagged: 0 }
+    /// A cluster without processes, one node per seat; sockets and keys go to `directory`, what the nodes log to `logs`.
+    pub(crate) fn new(place: Place, seats: Vec<Seat>, directory: PathBuf, logs: PathBuf, run: String) -> Self {
+        let nodes = Mutex::new(seats.iter().map(|_| None).collect());
+        Self { place, seats, directory, logs, run, nodes, changed: Arc::default(), probes: AtomicU64::new(0) }
+    }
+
+    /// Nodes of the plan, whether they run or not.
+    pub(crate) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// What `node` is.
+    pub(crate) fn seat(&self, node: usize) -> &Seat {
+        &self.seats[node]
     }
 
     /// Starts every node, the observer first, and waits until they form one mesh.
-    pub(crate) async fn form(&mut self) -> Result<(), Fault> {
-        for node in 0..self.nodes.len() {
+    pub(crate) async fn form(&self) -> Result<(), Fault> {
+        for node in 0..self.len() {
             let via = if node == OBSERVER { &[][..] } else { &[OBSERVER] };
-            self.start(node, via).await?;
+            self.start(node, via, None).await?;
         }
         if self.heal().await { Ok(()) } else { Err(format!("no whole mesh within {} s", HEAL_TIMEOUT.as_secs())) }
     }
 
-    /// A node leaves the topic, stays away, and rejoins through another.
-    pub(crate) async fn rotate(&mut self, node: usize, via: usize, away: Duration) -> Result<(), Fault> {
-        let peer = self.address(via)?;
-        let process = self.process(node)?;
-        let socket = process.control.clone();
-        self.control.leave(&socket).await.map_err(|error| format!("node {node}: {error}"))?;
-        // Neighbours it does not take back one by one are gone with the topic.
-        self.process(node)?.view().neighbors.clear();
-        tokio::time::sleep(away).await;
-        self.control.join(&socket, &peer).await.map_err(|error| format!("node {node}: {error}"))?;
-        self.connected(node).await
+    /// Asks a node over its control socket.
+    pub(crate) async fn ask(&self, node: usize, request: Value) -> Result<Value, Fault> {
+        let control = self.process(node)?.control.clone();
+        socket::ask(&control, request).await.map_err(|error| format!("node {node}: {error}"))
     }
 
-    /// A node is killed, stays away, and comes back through `via` and one more.
-    pub(crate) async fn kill(
-        &mut self,
+    /// A node leaves the topic; its process lives on.
+    pub(crate) async fn leave(&self, node: usize) -> Result<(), Fault> {
+        self.ask(node, json!({"request": "leave", "topic": TOPIC})).await?;
+        // Neighbours it does not take back one by one are gone with the topic.
+        self.process(node)?.view().neighbors.clear();
+        Ok(())
+    }
+
+    /// A node joins the topic through another.
+    pub(crate) async fn join(&self, node: usize, via: usize) -> Result<(), Fault> {
+        let peer = self.address(via)?;
+        self.ask(node, json!({"request": "join", "topic": TOPIC, "peers": [peer]})).await.map(drop)
+    }
+
+    /// SIGKILL. Returns the address it listened on.
+    pub(crate) async fn kill(&self, node: usize) -> Result<String, Fault> {
+        let process = self.take(node)?;
+        let listened = process.view().ready.as_ref().map(|ready| ready.listened.clone());
+        process.kill().await.map_err(|error| format!("node {node}: {error:#}"))?;
+        Ok(listened.unwrap_or_default())
+    }
+
+    /// A node is told to stop, drains and ends; an exit code other than 0 is its fault.
+    pub(crate) async fn quit(&self, node: usize) -> Result<(), Fault> {
+        self.ask(node, json!({"request": "stop"})).await?;
+        let process = self.take(node)?;
+        let status = process.ended_within(STOP_TIMEOUT).await.map_err(|error| format!("node {node}: {error:#}"))?;
+        if status.success() { Ok(()) } else { Err(format!("node {node} was told to stop and ended with {status}")) }
+    }
+
+    /// Starts a node that does not run, as who it was or as somebody new, joining through `via` and the node after it.
+    pub(crate) async fn respawn(
+        &self,
         node: usize,
         via: usize,
-        away: Duration,
         identity: Identity,
+        listened: &str,
     ) -> Result<(), Fault> {
-        let Some(process) = self.nodes[node].take() else { return Err(format!("node {node} is not running")) };
-        self.lagged += process.view().lagged;
-        process.kill().await.map_err(|error| format!("node {node}: {error:#}"))?;
-        tokio::time::sleep(away).await;
         if identity == Identity::Fresh {
             // Without its file the node draws a new key and stores it for a later return.
             let _ = std::fs::remove_file(self.key_file(node));
         }
         // Through two, as an operator would: nodes that live half a minute and know one other each fall into islands that
         // no protocol can join again, since nobody in one knows anybody alive in the other.
-        let count = self.nodes.len();
-        let second = (1..count).map(|step| (via + step) % count).find(|other| *other != node && *other != via);
+        let count = self.len();
+        let is_there = |other: &usize| *other != node && *other != via && self.process(*other).is_ok();
+        let second = (1..count).map(|step| (via + step) % count).find(is_there);
         let through: Vec<_> = [Some(via), second].into_iter().flatten().collect();
-        self.start(node, &through).await?;
-        self.connected(node).await
-    }
-
-    /// Publishes a numbered message into a mesh that is whole, and waits for it everywhere.
-    pub(crate) async fn probe(&mut self, number: u32, from: usize) -> Result<Probe, Fault> {
-        self.heal().await;
-        self.publish_probe(number, from).await
+        let listen = (identity == Identity::SamePort).then_some(listened);
+        self.start(node, &through, listen).await
     }
 
     /// Publishes a numbered message now, and waits for it everywhere.
-    pub(crate) async fn publish_probe(&mut self, number: u32, from: usize) -> Result<Probe, Fault> {
-        let whole = self.is_whole();
+    pub(crate) async fn publish_probe(&self, from: usize) -> Result<Probe, Fault> {
+        self.publish_probe_to(from, |_| true).await
+    }
+
+    /// As [`Self::publish_probe`], and only some nodes must hear it.
+    pub(crate) async fn publish_probe_to(
+        &self,
+        from: usize,
+        must_hear: impl Fn(usize) -> bool,
+    ) -> Result<Probe, Fault> {
+        let number = self.probes.fetch_add(1, Ordering::Relaxed) as u32 + 1;
         let text = probe_text(number, &self.run);
-        let Some(publisher) = self.nodes[from].as_mut() else { return Err(format!("node {from} is not running")) };
+        let publisher = self.process(from)?;
+        // Who is away now need not hear it, and who comes later need not either.
+        let others = self.live().into_iter().filter(|(node, _)| *node != from && must_hear(*node));
+        let others: Vec<_> = others.collect();
         let published = Instant::now();
         publisher.publish(&text).await.map_err(|error| format!("node {from} takes no input: {error:#}"))?;
-        self.wait(published + PROBE_TIMEOUT, |cluster| cluster.missing(number, from).is_empty()).await;
-        let took_ms = published.elapsed().as_millis() as u64;
-        let missed = self.missing(number, from);
+        let is_missing = |process: &Process| !process.view().probes.contains_key(&number);
+        self.wait(published + PROBE_TIMEOUT, |_| others.iter().all(|(_, process)| !is_missing(process))).await;
+        let missed = others.iter().filter(|(_, process)| is_missing(process)).map(|(node, _)| *node).collect();
         tokio::time::sleep(DUPLICATES_WAIT).await;
-        let copies = |process: &Process| process.view().probes.get(&number).copied().unwrap_or(0);
-        let duplicates = self.others(from).map(|(_, process)| copies(process).saturating_sub(1)).sum();
-        let expected = self.others(from).count();
-        Ok(Probe { number, from, expected, missed, duplicates, whole, took_ms })
+        let arrivals: Vec<_> =
+            others.iter().filter_map(|(_, process)| process.view().probes.get(&number).copied()).collect();
+        let latency_ms = |at: Instant| at.saturating_duration_since(published).as_secs_f64() * 1e3;
+        Ok(Probe {
+            expected: others.len(),
+            missed,
+            duplicates: arrivals.iter().map(|arrival| arrival.copies - 1).sum(),
+            latencies_ms: arrivals.iter().map(|arrival| latency_ms(arrival.first)).collect(),
+        })
     }
 
     /// Waits until all live nodes form one mesh without dead neighbours; false when they do not in time.
@@ -153,53 +209,39 @@ impl Cluster {
 
     /// Nodes that should run and do not.
     pub(crate) fn ended(&self) -> Vec<usize> {
-        let ended = |(node, process): (usize, &Option<Process>)| {
-            process.as_ref().is_some_and(|process| process.view().ended).then_some(node)
-        };
-        self.nodes.iter().enumerate().filter_map(ended).collect()
+        self.live().into_iter().filter(|(_, process)| process.view().ended).map(|(node, _)| node).collect()
     }
 
-    /// Whether the observer counts `node` among its neighbours.
-    pub(crate) fn observer_sees(&self, node: usize) -> bool {
-        let (Some(observer), Some(node)) = (&self.nodes[OBSERVER], &self.nodes[node]) else { return false };
+    /// Whether one node counts another among its neighbours.
+    pub(crate) fn sees(&self, from: usize, node: usize) -> bool {
+        let (Ok(from), Ok(node)) = (self.process(from), self.process(node)) else { return false };
         let id = node.view().ready.as_ref().map(|ready| ready.id.clone());
-        id.is_some_and(|id| observer.view().neighbors.contains(&id))
+        id.is_some_and(|id| from.view().neighbors.contains(&id))
     }
 
-    /// Events that subscribers said they lost, over all nodes that ever ran.
-    pub(crate) fn lagged(&self) -> u64 {
-        self.lagged + self.nodes.iter().flatten().map(|process| process.view().lagged).sum::<u64>()
-    }
-
-    /// The observer's figures, its ledger settled for at most `settle`.
-    pub(crate) async fn observe(&self, settle: Duration) -> Result<(Status, Ledger), String> {
-        let socket = &self.process(OBSERVER)?.control;
-        let ledger = self.control.ledger(socket, settle).await?;
-        Ok((self.control.status(socket).await?, ledger))
-    }
-
-    async fn start(&mut self, node: usize, via: &[usize]) -> Result<(), Fault> {
+    /// Starts a node and waits until it is ready.
+    async fn start(&self, node: usize, via: &[usize], listen: Option<&str>) -> Result<(), Fault> {
         let join = via.iter().map(|via| self.address(*via)).collect::<Result<Vec<_>, _>>()?;
         let process = Process::start(Launch {
             place: &self.place,
             node,
-            bin: &self.bin,
+            seat: &self.seats[node],
             control: &self.directory.join(format!("n{node}.sock")),
             key_file: &self.key_file(node),
-            log: &self.logs.join(format!("n{node}.log")),
+            log: &self.log(node),
             join: &join,
+            listen,
             run: &self.run,
             changed: &self.changed,
         });
-        self.nodes[node] = Some(process.map_err(|error| format!("node {node}: {error:#}"))?);
-        let is_up = |cluster: &Self| {
-            cluster.nodes[node].as_ref().is_none_or(|process| {
-                let view = process.view();
-                view.ready.is_some() || view.ended
-            })
+        let process = Arc::new(process.map_err(|error| format!("node {node}: {error:#}"))?);
+        self.nodes()[node] = Some(process.clone());
+        let is_up = |_: &Self| {
+            let view = process.view();
+            view.ready.is_some() || view.ended
         };
         self.wait(Instant::now() + READY_TIMEOUT, is_up).await;
-        if self.process(node)?.view().ready.is_some() {
+        if process.view().ready.is_some() {
             return Ok(());
         }
         Err(format!("node {node} was not ready within {} s; {}", READY_TIMEOUT.as_secs(), self.last_words(node)))
@@ -215,31 +257,21 @@ impl Cluster {
 
     /// As [`Self::connected`], with a deadline of the caller's and an answer in place of a fault.
     pub(crate) async fn connected_within(&self, node: usize, timeout: Duration) -> bool {
-        let has_neighbor =
-            |cluster: &Self| cluster.nodes[node].as_ref().is_some_and(|process| !process.view().neighbors.is_empty());
-        self.wait(Instant::now() + timeout, has_neighbor).await
+        let Ok(process) = self.process(node) else { return false };
+        self.wait(Instant::now() + timeout, |_| !process.view().neighbors.is_empty()).await
     }
 
-    fn is_whole(&self) -> bool {
-        let views: Vec<_> = self.nodes.iter().flatten().map(Process::view).collect();
-        let live: Option<Vec<_>> =
+    /// Whether all live nodes form one mesh without dead neighbours.
+    pub(crate) fn is_whole(&self) -> bool {
+        let live = self.live();
+        let views: Vec<_> = live.iter().map(|(_, process)| process.view()).collect();
+        let known: Option<Vec<_>> =
             views.iter().map(|view| view.ready.as_ref().map(|ready| (ready.id.as_str(), &view.neighbors))).collect();
-        live.is_some_and(|live| is_whole(&live))
-    }
-
-    fn missing(&self, number: u32, from: usize) -> Vec<usize> {
-        let without =
-            |(node, process): (usize, &Process)| (!process.view().probes.contains_key(&number)).then_some(node);
-        self.others(from).filter_map(without).collect()
-    }
-
-    fn others(&self, from: usize) -> impl Iterator<Item = (usize, &Process)> {
-        let live = self.nodes.iter().enumerate().filter_map(|(node, process)| Some((node, process.as_ref()?)));
-        live.filter(move |(node, _)| *node != from)
+        known.is_some_and(|known| is_whole(&known))
     }
 
     /// Waits for a condition over the views; false when the deadline passes first.
-    async fn wait(&self, deadline: Instant, mut holds: impl FnMut(&Self) -> bool) -> bool {
+    pub(crate) async fn wait(&self, deadline: Instant, mut holds: impl FnMut(&Self) -> bool) -> bool {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -258,26 +290,46 @@ impl Cluster {
     pub(crate) fn address(&self, node: usize) -> Result<String, Fault> {
         let ready = self.process(node)?.view().ready.clone();
         ready
-            .map(|ready| self.place.reached_at(node, &ready.address))
+            .map(|ready| self.place.reached_at(node, &ready.address()))
             .ok_or_else(|| format!("node {node} is not ready"))
     }
 
-    /// A running node.
-    pub(crate) fn process(&self, node: usize) -> Result<&Process, Fault> {
-        self.nodes[node].as_ref().ok_or_else(|| format!("node {node} is not running"))
+    /// The id of a running node.
+    pub(crate) fn id(&self, node: usize) -> Result<String, Fault> {
+        let ready = self.process(node)?.view().ready.clone();
+        ready.map(|ready| ready.id).ok_or_else(|| format!("node {node} is not ready"))
     }
 
-    fn key_file(&self, node: usize) -> PathBuf {
-        self.directory.join(format!("n{node}.key"))
+    /// A running node.
+    pub(crate) fn process(&self, node: usize) -> Result<Arc<Process>, Fault> {
+        self.nodes()[node].clone().ok_or_else(|| format!("node {node} is not running"))
+    }
+
+    /// Every running node with its number.
+    pub(crate) fn live(&self) -> Vec<(usize, Arc<Process>)> {
+        let nodes = self.nodes();
+        nodes.iter().enumerate().filter_map(|(node, process)| Some((node, process.clone()?))).collect()
     }
 
     /// The last line a node logged.
     pub(crate) fn last_words(&self, node: usize) -> String {
-        let log = std::fs::read(self.logs.join(format!("n{node}.log"))).unwrap_or_default();
+        let log = std::fs::read(self.log(node)).unwrap_or_default();
         let text = String::from_utf8_lossy(&log);
         match text.lines().rev().find(|line| !line.trim().is_empty()) {
             Some(line) => format!("its last words: {}", line.trim()),
             None => "it logged nothing".into(),
         }
+    }
+
+    fn take(&self, node: usize) -> Result<Arc<Process>, Fault> {
+        self.nodes()[node].take().ok_or_else(|| format!("node {node} is not running"))
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Vec<Option<Arc<Process>>>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key_file(&self, node: usize) -> PathBuf {
+        self.directory.join(format!("n{node}.key"))
     }
 }

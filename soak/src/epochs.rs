@@ -3,21 +3,21 @@
 //! Nothing is judged here but whether a barrier is drained, and that rule is the judge's own.
 
 mod look;
+mod progress;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{cell::Cell, time::Duration};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use n0_future::join_all;
-use serde_json::json;
+use perennial_soak::proc_figures;
 use tokio::time::Instant;
 
+use self::progress::Progress;
 use crate::{
-    cluster::{Cluster, Fault},
-    judge::{Probe, counts::undrained},
-    plan::{LANES, OBSERVER, Step},
-    process::TOPIC,
-    run_format::{Barrier, Event, Fact, Happened, Harness, Look, Record},
-    socket,
+    actions::{self, Done},
+    cluster::{Cluster, Fault, Probe},
+    judge::counts::undrained,
+    plan::{OBSERVER, Step, groups},
+    run_format::{Barrier, Event, Happened, Harness, Look, Record},
 };
 
 /// Every node is looked at this often during a storm.
@@ -26,191 +26,165 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Looks at a barrier are this far apart, and two in a row must be calm.
 const CALM_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A node that does not answer a look in time is halted or busy, and the others are not waited for because of it.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// A node at a barrier has more time.
+const BARRIER_LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Heap by which two looks at a calm observer may differ.
 const CALM_HEAP: u64 = 4 << 10;
 
 /// After a storm the overlay is waited for so long before the probes cross it.
 const HEAL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A node that rejoined has a neighbour within this long. A twentieth of a second is usual.
-const REJOIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// What bounds a run besides its plan.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// The run ends with the epoch in which it gets this old.
+    pub max_time: Duration,
+    /// Events a second at most.
+    pub rate: Option<f64>,
+    /// No line that moves.
+    pub plain: bool,
+}
 
 /// A run in progress.
 struct Epochs<'a> {
     record: &'a mut Record,
-    cluster: Cluster,
+    cluster: &'a Cluster,
     begun: Instant,
-    stop_at: Instant,
-    looked: Instant,
-    gap_max: Duration,
-    events: u64,
-    touching: u64,
-    probes: u32,
+    pace: Pace,
+    /// Events done.
+    events: Cell<u64>,
     epoch: u32,
-    nodes: usize,
-    progress: ProgressBar,
+    looked: Looked,
+    /// The harness' own memory after the first judged barrier.
+    rss_first: Option<u64>,
+    progress: Progress,
 }
 
-/// Carries the plan of `record` out and fills in the rest of it. Every process is gone when this returns or is dropped.
-pub(crate) async fn run(record: &mut Record, cluster: Cluster, max_time: Duration) {
+/// Looks of the storms so far, and how regular they were.
+#[derive(Debug, Default)]
+struct Looked {
+    rows: Vec<Look>,
+    gap_max: Duration,
+}
+
+/// Carries the plan of `record` out and fills in the rest of it. What goes wrong with the nodes is in the record; what was
+/// recorded stays there when this future is dropped.
+pub(crate) async fn run(record: &mut Record, cluster: &Cluster, pace: Pace) {
     let begun = Instant::now();
-    let cpu_before = perennial_soak::proc_figures::cpu_time(std::process::id());
-    let nodes = record.info.nodes as usize;
-    let progress = bar(record);
+    let cpu_before = proc_figures::cpu_time(std::process::id());
+    let progress = Progress::new(record, pace.plain);
     record.events = Some(Vec::new());
     record.looks = Some(Vec::new());
     let mut run = Epochs {
         record,
         cluster,
         begun,
-        stop_at: begun + max_time,
-        looked: begun,
-        gap_max: Duration::ZERO,
-        events: 0,
-        touching: 0,
-        probes: 0,
+        pace,
+        events: Cell::new(0),
         epoch: 0,
-        nodes,
+        looked: Looked::default(),
+        rss_first: None,
         progress,
     };
     if let Err(sentence) = run.all().await {
         run.happened(OBSERVER, Happened::Fault { sentence });
     }
     run.note_ended();
-    run.progress.finish_and_clear();
-    let cpu = perennial_soak::proc_figures::cpu_time(std::process::id()).zip(cpu_before);
+    run.progress.finish();
+    let cpu = proc_figures::cpu_time(std::process::id()).zip(cpu_before);
     let cpu_share = cpu.map(|(now, before)| (now - before).as_secs_f64() / begun.elapsed().as_secs_f64());
-    let resident = perennial_soak::proc_figures::resident(std::process::id());
-    let (gap_max, touching) = (run.gap_max, run.touching);
-    let info = &mut record.info;
-    info.harness = cpu_share.map(|cpu_share| Harness {
+    let (gap_max, rss_first_bytes) = (run.looked.gap_max, run.rss_first);
+    record.info.harness = cpu_share.map(|cpu_share| Harness {
         look_interval_ms: LOOK_INTERVAL.as_millis() as u64,
         look_gap_max_ms: gap_max.as_millis() as u64,
         cpu_share,
-        rss_first_bytes: None,
-        rss_last_bytes: resident.map(|(now, _)| now),
+        rss_first_bytes,
+        rss_last_bytes: own_resident(),
     });
-    let planned = u64::from(info.epochs * info.events_per_epoch);
-    // With a view of five among ten, half of the events hit a neighbour; a fifth is what a storm elsewhere would not.
-    info.facts = vec![Fact {
-        name: "an event's victim was a neighbour of the observer".into(),
-        minimum: planned / 5,
-        reached: Some(touching),
-    }];
 }
 
 impl Epochs<'_> {
     async fn all(&mut self) -> Result<(), Fault> {
+        self.progress.say("forming the mesh");
         self.cluster.form().await?;
-        let mut plan = std::mem::take(&mut self.record.plan);
-        let last = self.record.info.warm_up_epochs + self.record.info.epochs;
-        let mut outcome = Ok(());
-        for epoch in 1..=last {
+        let plan = self.record.plan.clone();
+        for epoch in 1..=self.record.info.warm_up_epochs + self.record.info.epochs {
             self.epoch = epoch;
             let steps: Vec<Step> =
                 plan.iter().filter(|step| step.epoch == epoch).map(|step| step.step.clone()).collect();
-            outcome = self.epoch(&steps).await;
-            if outcome.is_err() || Instant::now() > self.stop_at {
+            self.epoch(&steps).await?;
+            if self.begun.elapsed() > self.pace.max_time {
+                let seconds = self.pace.max_time.as_secs();
+                self.progress.print(&format!("stopped after epoch {epoch}: the run is older than {seconds} s"));
                 break;
             }
         }
-        std::mem::swap(&mut self.record.plan, &mut plan);
-        outcome
+        Ok(())
     }
 
     async fn epoch(&mut self, steps: &[Step]) -> Result<(), Fault> {
-        self.looked = Instant::now();
-        let turns: Vec<&Step> = steps.iter().filter(|step| !matches!(step, Step::Probe { .. })).collect();
-        for lanes in turns.chunks(LANES) {
-            self.storm(lanes).await?;
-            self.progress.inc(lanes.len() as u64);
-            self.look_if_due().await;
-            if let Some(node) = self.cluster.ended().first() {
-                return Err(format!("node {node} ended by itself; {}", self.cluster.last_words(*node)));
-            }
+        let done = self.storm(steps).await;
+        self.record.looks.get_or_insert_default().append(&mut self.looked.rows);
+        done?;
+        if let Some(node) = self.cluster.ended().first() {
+            return Err(format!("node {node} ended by itself; {}", self.cluster.last_words(*node)));
         }
         let calm_since = Instant::now();
+        self.progress.say("waiting for calm");
         self.cluster.heal_within(HEAL_TIMEOUT).await;
         let mut probes = Vec::new();
         for step in steps {
             if let Step::Probe { from, .. } = *step {
-                self.probes += 1;
-                probes.push(self.cluster.publish_probe(self.probes, from).await?);
+                probes.push(self.cluster.publish_probe(from).await?);
             }
         }
         self.barrier(calm_since, &probes).await;
         Ok(())
     }
 
-    /// The steps of one chunk at the same time. The plan sees to it that they do not need each other.
-    async fn storm(&mut self, lanes: &[&Step]) -> Result<(), Fault> {
-        let mut turns = Vec::new();
-        for step in lanes {
-            match **step {
-                Step::Rotate { node, via, away_ms } => turns.push((node, via, Duration::from_millis(away_ms))),
-                Step::Kill { node, via, away_ms, identity } => {
-                    let (begun, touching) = (Instant::now(), self.cluster.observer_sees(node));
-                    self.cluster.kill(node, via, Duration::from_millis(away_ms), identity).await?;
-                    self.injected("kill", node, begun.elapsed(), touching);
-                    self.look_if_due().await;
+    /// The events of one epoch, group after group, and a look at every node each second meanwhile.
+    async fn storm(&mut self, steps: &[Step]) -> Result<(), Fault> {
+        let Self { record, cluster, begun, pace, events, epoch, looked, progress, .. } = self;
+        let (begun, epoch, cluster) = (*begun, *epoch, *cluster);
+        let looks = looks(cluster, Place { begun, epoch, events }, looked);
+        let storm = async {
+            let mut due = Instant::now();
+            for group in groups(steps) {
+                tokio::time::sleep_until(due).await;
+                due += pace.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(group.len() as f64 / rate));
+                progress.say(&group_name(group));
+                let done = join_all(group.iter().map(|step| async move {
+                    let since = Instant::now();
+                    (actions::carry_out(cluster, step).await, since.elapsed())
+                }));
+                for (done, took) in done.await {
+                    events.set(events.get() + 1);
+                    progress.advance();
+                    let at = Place { begun, epoch, events };
+                    note(record.events.get_or_insert_default(), &at, done?, took);
                 }
-                Step::Probe { .. } => {}
-            }
-        }
-        let cluster = &self.cluster;
-        let mut rotations = Box::pin(join_all(turns.iter().map(|(node, via, away)| async move {
-            let (begun, touching) = (Instant::now(), cluster.observer_sees(*node));
-            rotate(cluster, *node, *via, *away).await.map(|connected| (*node, begun.elapsed(), touching, connected))
-        })));
-        let (mut looked, mut gap_max, mut rows) = (self.looked, self.gap_max, Vec::new());
-        let done = loop {
-            tokio::select! {
-                // What is done comes first, and the look that was due is taken with the next steps.
-                biased;
-                done = &mut rotations => break done,
-                () = tokio::time::sleep_until(looked + LOOK_INTERVAL) => {
-                    gap_max = gap_max.max(looked.elapsed());
-                    looked = Instant::now();
-                    rows.extend(self.rows().await);
+                if let Some(node) = cluster.ended().first() {
+                    return Err(format!("node {node} ended by itself; {}", cluster.last_words(*node)));
                 }
             }
+            Ok(())
         };
-        drop(rotations);
-        (self.looked, self.gap_max) = (looked, gap_max);
-        self.record.looks.get_or_insert_default().extend(rows.into_iter().map(looked_at));
-        let mut lonely = Vec::new();
-        for done in done {
-            let (node, took, touching, connected) = done?;
-            self.injected("rotate", node, took, touching);
-            lonely.extend((!connected).then_some(node));
+        tokio::select! {
+            // What is done comes first, and the look that was due is taken with the next storm.
+            biased;
+            outcome = storm => outcome,
+            () = looks => Ok(()),
         }
-        for node in lonely {
-            self.fetch_back(node).await?;
-        }
-        Ok(())
-    }
-
-    /// A node that found nobody is a fault, and the storm needs it all the same: it joins once more, through the observer.
-    async fn fetch_back(&mut self, node: usize) -> Result<(), Fault> {
-        let seconds = REJOIN_TIMEOUT.as_secs();
-        let sentence = format!("node {node} had no neighbour {seconds} s after joining");
-        self.happened(node, Happened::Fault { sentence });
-        rotate(&self.cluster, node, OBSERVER, Duration::ZERO).await?;
-        self.cluster.connected(node).await
-    }
-
-    fn injected(&mut self, action: &str, node: usize, took: Duration, touching: bool) {
-        self.events += 1;
-        if self.epoch > self.record.info.warm_up_epochs {
-            self.touching += u64::from(touching);
-        }
-        let took_ms = took.as_millis() as u64;
-        self.happened(node, Happened::Injected { action: action.into(), took_ms, touching });
     }
 
     /// Looks until two looks in a row find every node drained and the observer's heap at rest, or the deadline passes.
     async fn barrier(&mut self, calm_since: Instant, probes: &[Probe]) {
         let deadline = calm_since + Duration::from_millis(self.record.info.deadlines.barrier_ms);
+        let remotes = self.cluster.len() as u64 - 1;
         let mut calm_looks = 0;
         let mut heap_before = None;
         loop {
@@ -222,10 +196,11 @@ impl Epochs<'_> {
                 (Some(_), None) => false,
             };
             heap_before = heap;
-            let drained = rows.iter().all(|row| undrained(row, self.nodes as u64 - 1).is_none());
+            let foreign = &self.record.info.foreign;
+            let mut ours = rows.iter().filter(|row| !foreign.contains(&row.node));
+            let drained = ours.all(|row| undrained(row, remotes).is_none());
             calm_looks = if drained && at_rest { calm_looks + 1 } else { 0 };
-            let late = Instant::now() >= deadline;
-            if calm_looks >= 2 || late {
+            if calm_looks >= 2 || Instant::now() >= deadline {
                 let waited_ms = calm_since.elapsed().as_millis() as u64;
                 for row in &mut rows {
                     row.drained = Some(drained);
@@ -233,9 +208,12 @@ impl Epochs<'_> {
                 }
                 if let Some(row) = rows.get_mut(OBSERVER) {
                     deliveries(row, probes);
-                    row.components = Some(if self.cluster.heal_within(Duration::ZERO).await { 1 } else { 2 });
+                    row.components = Some(if self.cluster.is_whole() { 1 } else { 2 });
                 }
-                self.say(waited_ms, &rows);
+                if self.epoch == self.record.info.warm_up_epochs + 1 {
+                    self.rss_first = own_resident();
+                }
+                self.progress.barrier(self.begun.elapsed(), &rows, remotes);
                 self.record.barriers.append(&mut rows);
                 return;
             }
@@ -244,27 +222,13 @@ impl Epochs<'_> {
     }
 
     async fn rows(&self) -> Vec<Barrier> {
-        let cluster = &self.cluster;
-        let looks = join_all((0..self.nodes).map(|node| async move { look::at(cluster, node).await })).await;
-        let at_ms = self.begun.elapsed().as_millis() as u64;
-        let place = |row: Barrier| Barrier { epoch: self.epoch, events: self.events, at_ms, ..row };
-        looks.into_iter().map(place).collect()
-    }
-
-    async fn look_if_due(&mut self) {
-        if self.looked.elapsed() < LOOK_INTERVAL {
-            return;
-        }
-        self.gap_max = self.gap_max.max(self.looked.elapsed());
-        self.looked = Instant::now();
-        let rows = self.rows().await;
-        self.record.looks.get_or_insert_default().extend(rows.into_iter().map(looked_at));
+        let at = Place { begun: self.begun, epoch: self.epoch, events: &self.events };
+        rows(self.cluster, &at, BARRIER_LOOK_TIMEOUT).await
     }
 
     fn happened(&mut self, node: usize, happened: Happened) {
-        let at_ms = self.begun.elapsed().as_millis() as u64;
-        let event = Event { at_ms, epoch: self.epoch, node: node as u32, happened };
-        self.record.events.get_or_insert_default().push(event);
+        let at = Place { begun: self.begun, epoch: self.epoch, events: &self.events };
+        self.record.events.get_or_insert_default().push(at.event(node, happened));
     }
 
     fn note_ended(&mut self) {
@@ -273,29 +237,46 @@ impl Epochs<'_> {
             self.happened(node, Happened::Exited { commanded: false, killed_by_machine: false, how });
         }
     }
+}
 
-    /// One line per barrier, on the terminal or in a log.
-    fn say(&self, waited_ms: u64, rows: &[Barrier]) {
-        let Some(row) = rows.get(OBSERVER) else { return };
-        let cell = |figure: Option<u64>| figure.map_or("-".into(), |figure| figure.to_string());
-        let heap = row.heap_bytes.map_or("-".into(), |bytes| format!("{:.2} MB", bytes as f64 / 1e6));
-        let why = rows
-            .iter()
-            .find_map(|row| undrained(row, self.nodes as u64 - 1).map(|why| format!("; node {}: {why}", row.node)));
-        self.progress.suspend(|| {
-            eprintln!(
-                "{:6.1} s  epoch {:2}  {:4} events  {} connections  {} neighbours  {} tasks  heap {heap}  calm after {:.1} s{}",
-                self.begun.elapsed().as_secs_f64(),
-                self.epoch,
-                self.events,
-                cell(row.connections),
-                cell(row.neighbors),
-                cell(row.tasks),
-                waited_ms as f64 / 1e3,
-                why.unwrap_or_default(),
-            );
-        });
+/// Where in a run something was seen.
+struct Place<'a> {
+    begun: Instant,
+    epoch: u32,
+    events: &'a Cell<u64>,
+}
+
+impl Place<'_> {
+    fn event(&self, node: usize, happened: Happened) -> Event {
+        let at_ms = self.begun.elapsed().as_millis() as u64;
+        Event { at_ms, epoch: self.epoch, node: node as u32, happened }
     }
+}
+
+fn note(events: &mut Vec<Event>, at: &Place<'_>, done: Done, took: Duration) {
+    let Done { action, node, touching, observed, faults } = done;
+    let took_ms = took.as_millis() as u64;
+    events.push(at.event(node, Happened::Injected { action: action.into(), took_ms, touching }));
+    let observed = observed.into_iter().map(|(figure, value)| Happened::Observed { figure: figure.into(), value });
+    events.extend(observed.map(|happened| at.event(node, happened)));
+    events.extend(faults.into_iter().map(|sentence| at.event(node, Happened::Fault { sentence })));
+}
+
+/// A look at every node, again and again. Never ends by itself.
+async fn looks(cluster: &Cluster, at: Place<'_>, looked: &mut Looked) {
+    let mut last = Instant::now();
+    loop {
+        tokio::time::sleep_until(last + LOOK_INTERVAL).await;
+        looked.gap_max = looked.gap_max.max(last.elapsed());
+        last = Instant::now();
+        looked.rows.extend(rows(cluster, &at, LOOK_TIMEOUT).await.into_iter().map(looked_at));
+    }
+}
+
+async fn rows(cluster: &Cluster, at: &Place<'_>, timeout: Duration) -> Vec<Barrier> {
+    let looks = join_all((0..cluster.len()).map(|node| look::at(cluster, node, timeout))).await;
+    let at_ms = at.begun.elapsed().as_millis() as u64;
+    looks.into_iter().map(|row| Barrier { epoch: at.epoch, events: at.events.get(), at_ms, ..row }).collect()
 }
 
 fn looked_at(row: Barrier) -> Look {
@@ -314,50 +295,27 @@ fn looked_at(row: Barrier) -> Look {
     }
 }
 
-/// A node leaves the topic, stays away, and rejoins through another. Whether it had a neighbour in time.
-async fn rotate(cluster: &Cluster, node: usize, via: usize, away: Duration) -> Result<bool, Fault> {
-    let control = cluster.process(node)?.control.clone();
-    let peer = cluster.address(via)?;
-    let wrong = |error| format!("node {node}: {error}");
-    socket::ask(&control, json!({"request": "leave", "topic": TOPIC})).await.map_err(wrong)?;
-    // Neighbours it does not take back one by one are gone with the topic.
-    cluster.process(node)?.view().neighbors.clear();
-    tokio::time::sleep(away).await;
-    socket::ask(&control, json!({"request": "join", "topic": TOPIC, "peers": [peer]})).await.map_err(wrong)?;
-    Ok(cluster.connected_within(node, REJOIN_TIMEOUT).await)
+fn group_name(group: &[Step]) -> String {
+    let names: Vec<String> = group.iter().map(Step::to_string).collect();
+    names.join(", ")
 }
 
 fn deliveries(row: &mut Barrier, probes: &[Probe]) {
-    let mut took_ms: Vec<f64> = probes.iter().map(|probe| probe.took_ms as f64).collect();
-    took_ms.sort_by(f64::total_cmp);
+    let mut latencies_ms: Vec<f64> = probes.iter().flat_map(|probe| probe.latencies_ms.iter().copied()).collect();
+    latencies_ms.sort_by(f64::total_cmp);
+    // The smallest delay that so large a part of the deliveries did not exceed.
+    let quantile = |part: f64| {
+        let rank = (part * latencies_ms.len() as f64).ceil() as usize;
+        latencies_ms.get(rank.saturating_sub(1)).copied()
+    };
     row.deliveries = Some(probes.iter().map(|probe| probe.expected as u64).sum());
     row.missed = Some(probes.iter().map(|probe| probe.missed.len() as u64).sum());
     row.duplicates = Some(probes.iter().map(|probe| u64::from(probe.duplicates)).sum());
-    row.latency_p50_ms = took_ms.get(took_ms.len() / 2).copied();
-    row.latency_max_ms = took_ms.last().copied();
+    row.latency_p50_ms = quantile(0.5);
+    row.latency_p99_ms = quantile(0.99);
+    row.latency_max_ms = latencies_ms.last().copied();
 }
 
-fn bar(record: &Record) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} events  {elapsed}, {eta} left");
-    let style = style.expect("the template is valid").progress_chars("=> ");
-    let info = &record.info;
-    let events = u64::from((info.warm_up_epochs + info.epochs) * info.events_per_epoch);
-    ProgressBar::new(events).with_style(style).with_prefix(info.scenario.clone())
-}
-
-/// The header of a run that is about to begin.
-pub(crate) fn machine(bin: &std::path::Path, load: Option<String>) -> BTreeMap<String, String> {
-    let name = bin.file_name().map(|name| PathBuf::from(name).display().to_string()).unwrap_or_default();
-    let cpus = std::thread::available_parallelism().map(|cpus| cpus.to_string()).unwrap_or_default();
-    let mut machine = BTreeMap::from([("binary".to_owned(), name), ("cpus".to_owned(), cpus)]);
-    if let Ok(bytes) = std::fs::read(bin) {
-        machine.insert("binary blake3".into(), blake3::hash(&bytes).to_hex()[..16].to_owned());
-    }
-    if let Ok(kernel) = std::fs::read_to_string("/proc/sys/kernel/osrelease") {
-        machine.insert("kernel".into(), kernel.trim().to_owned());
-    }
-    if let Some(load) = load {
-        machine.insert("load before".into(), load);
-    }
-    machine
+fn own_resident() -> Option<u64> {
+    proc_figures::resident(std::process::id()).map(|(now, _)| now)
 }

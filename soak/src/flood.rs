@@ -33,7 +33,7 @@ use self::{
 use crate::{
     args::{self, Subjects},
     judge::{Check, Outcome},
-    report,
+    run_files,
 };
 
 /// The judged floods of a run, and everything to print.
@@ -83,8 +83,8 @@ pub(crate) async fn run(args: &args::Flood, node: Option<PathBuf>) -> Result<Out
         print!("{}", text(&report));
     }
     if let Some(directory) = &args.report {
-        report::write(directory, "flood.json", &serde_json::to_string_pretty(&report)?)?;
-        report::write(directory, "flood.txt", &text(&report))?;
+        run_files::save(directory, "flood.json", &serde_json::to_string_pretty(&report)?)?;
+        run_files::save(directory, "flood.txt", &text(&report))?;
     }
     Ok(report.outcome)
 }
@@ -134,8 +134,8 @@ async fn one(args: &args::Flood, programs: &Programs, flood: Flood, phases: Phas
         eprintln!("  {gap}");
     }
     if let Some(directory) = &args.report {
-        report::write(directory, &format!("{title}.samples.json"), &serde_json::to_string(&record.samples)?)?;
-        report::write(directory, &format!("{title}.probes.json"), &serde_json::to_string(&record.probes)?)?;
+        run_files::save(directory, &format!("{title}.samples.json"), &serde_json::to_string(&record.samples)?)?;
+        run_files::save(directory, &format!("{title}.probes.json"), &serde_json::to_string(&record.probes)?)?;
     }
     Ok(record)
 }
@@ -178,7 +178,7 @@ fn text(report: &Report) -> String {
     });
     let rounds = report.rounds_check.iter().map(|check| ("come-and-go".to_owned(), check));
     for (title, check) in lines.chain(rounds) {
-        let word = report::word(check.outcome).to_uppercase();
+        let word = check.outcome.word().to_uppercase();
         writeln!(out, "{word:10} {title:14} {}: {}", check.name, check.detail).expect("writing to a string succeeds");
     }
     for flood in report.floods.iter().filter(|flood| !flood.evidence.counts.is_empty()) {
@@ -187,7 +187,7 @@ fn text(report: &Report) -> String {
         writeln!(out, "counted    {:14} {counts}", table::title(&flood.evidence))
             .expect("writing to a string succeeds");
     }
-    out + &format!("\n{}\n", report::word(report.outcome).to_uppercase())
+    out + &format!("\n{}\n", report.outcome.word().to_uppercase())
 }
 
 /// The programs beside this one. Without a node, ours is never started.

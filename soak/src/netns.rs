@@ -15,7 +15,10 @@ pub mod tools;
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
+
+use tokio::sync::Mutex;
 
 use self::{
     cuts::{Cut, between_groups, one_way},
@@ -30,9 +33,9 @@ use self::{
 pub struct Network {
     names: Names,
     /// How often each host has moved.
-    moves: Vec<u32>,
+    moves: Vec<AtomicU32>,
     /// Before the namespaces, so that it goes before they do.
-    switch: Option<Switch>,
+    switch: Option<Mutex<Switch>>,
     made: Namespaces,
 }
 
@@ -90,11 +93,12 @@ impl Network {
         let names = names().ok_or(PlaceError::NoFile { path: "/proc/self/stat", mend: "mount /proc" })?;
         // Before the first one is made: removing what does not exist is no error, leaving what does would be.
         let all: Vec<String> = (0..hosts).map(|host| names.host(host)).chain([names.between()]).collect();
-        let mut network = Self { names, moves: vec![0; hosts], switch: None, made: Namespaces(all) };
+        let moves = (0..hosts).map(|_| AtomicU32::new(0)).collect();
+        let mut network = Self { names, moves, switch: None, made: Namespaces(all) };
         network.make(&wiring).await?;
         if let Wiring::Switch { program, seed } = wiring {
             let prefix = prefix(&names.between())?;
-            network.switch = Some(Switch::start(&prefix, &program, hosts, seed).await?);
+            network.switch = Some(Mutex::new(Switch::start(&prefix, &program, hosts, seed).await?));
         }
         Ok(network)
     }
@@ -128,7 +132,7 @@ impl Network {
 
     /// The address of a host at this moment.
     pub fn address(&self, host: usize) -> Ipv4Addr {
-        address(host, self.moves[host])
+        address(host, self.moves[host].load(Ordering::Relaxed))
     }
 
     /// Names of the namespaces, for whoever wants to look into one.
@@ -169,15 +173,16 @@ impl Network {
     }
 
     /// A live host loses its address and gets another, new for the next 256 moves. The new one comes first, so that it is
-    /// never without; what is bound to the old one is not told. To survive it a node listens to every address.
-    pub async fn flip_address(&mut self, host: usize) -> Result<Move, PlaceError> {
-        let Some(moves) = self.moves.get(host).map(|moves| moves + 1) else {
+    /// never without; what is bound to the old one is not told. To survive it a node listens to every address. One move of a
+    /// host at a time.
+    pub async fn flip_address(&self, host: usize) -> Result<Move, PlaceError> {
+        let Some(moves) = self.moves.get(host).map(|moves| moves.load(Ordering::Relaxed) + 1) else {
             return Err(PlaceError::Wrong(format!("host {host} of {}", self.hosts())));
         };
         let (from, to) = (self.address(host), address(host, moves));
         let batch = format!("addr add {to}/32 dev eth0\naddr del {from}/32 dev eth0\n");
         self.ip(&self.names.host(host), &batch).await?;
-        self.moves[host] = moves;
+        self.moves[host].store(moves, Ordering::Relaxed);
         Ok(Move { from, to })
     }
 
@@ -185,18 +190,18 @@ impl Network {
     ///
     /// # Errors
     /// The hosts are wired by a bridge, which can do none of it; or what was asked for cannot be.
-    pub async fn link(&mut self, a: usize, b: usize, conditions: Conditions) -> Result<(), PlaceError> {
+    pub async fn link(&self, a: usize, b: usize, conditions: Conditions) -> Result<(), PlaceError> {
         self.line(a, b, conditions).await?;
         self.line(b, a, conditions).await
     }
 
     /// As [`Self::link`], in one direction.
-    pub async fn line(&mut self, from: usize, to: usize, conditions: Conditions) -> Result<(), PlaceError> {
-        self.switch()?.set(from, to, conditions).await
+    pub async fn line(&self, from: usize, to: usize, conditions: Conditions) -> Result<(), PlaceError> {
+        self.switch()?.lock().await.set(from, to, conditions).await
     }
 
     /// As [`Self::link`], between all hosts.
-    pub async fn links(&mut self, conditions: Conditions) -> Result<(), PlaceError> {
+    pub async fn links(&self, conditions: Conditions) -> Result<(), PlaceError> {
         for a in 0..self.hosts() {
             for b in a + 1..self.hosts() {
                 self.link(a, b, conditions).await?;
@@ -206,18 +211,21 @@ impl Network {
     }
 
     /// What the switch has done so far, line by line: that anything was lost or late is a fact with a number.
-    pub async fn tallies(&mut self) -> Result<Tallies, PlaceError> {
-        self.switch()?.tell().await
+    pub async fn tallies(&self) -> Result<Tallies, PlaceError> {
+        self.switch()?.lock().await.tell().await
     }
 
     /// The switch's process, whose processor time is neither the nodes' nor the harness's.
-    pub fn switch_pid(&self) -> Option<u32> {
-        self.switch.as_ref().and_then(Switch::pid)
+    pub async fn switch_pid(&self) -> Option<u32> {
+        match &self.switch {
+            Some(switch) => switch.lock().await.pid(),
+            None => None,
+        }
     }
 
-    fn switch(&mut self) -> Result<&mut Switch, PlaceError> {
+    fn switch(&self) -> Result<&Mutex<Switch>, PlaceError> {
         let bridged = || PlaceError::Wrong("the hosts are wired by a bridge, which delays and loses nothing".into());
-        self.switch.as_mut().ok_or_else(bridged)
+        self.switch.as_ref().ok_or_else(bridged)
     }
 
     /// Runs a program on a host to its end and answers what it printed. For looking, not for nodes.

@@ -13,7 +13,6 @@ use crate::{
         flatness::{ALPHA, flatness},
         memory::heap_points,
     },
-    report::word,
     run_format::{Barrier, Happened, Record},
 };
 use plot::{Line, Plot, escape};
@@ -23,7 +22,7 @@ const STYLE: &str = include_str!("page/style.css");
 /// The whole page.
 pub(crate) fn html(record: &Record, verdict: &Verdict) -> String {
     let info = &record.info;
-    let class = word(verdict.outcome);
+    let class = verdict.outcome.word();
     let subtitle = format!(
         "{} · {} · seed {} · {} nodes · {} + {} epochs of {} events",
         info.subject, info.scenario, info.seed, info.nodes, info.warm_up_epochs, info.epochs, info.events_per_epoch
@@ -56,13 +55,13 @@ pub(crate) fn html(record: &Record, verdict: &Verdict) -> String {
     for check in &verdict.checks {
         let class = match check.outcome {
             Outcome::NotJudged => "quiet",
-            Outcome::Pass | Outcome::Fail | Outcome::Unknown => word(check.outcome),
+            Outcome::Pass | Outcome::Fail | Outcome::Unknown => check.outcome.word(),
         };
         out += &format!(
             "<tr class=\"{class}\"><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
             check.name,
             title(check.name),
-            word(check.outcome),
+            check.outcome.word(),
             escape(&check.detail)
         );
     }
@@ -79,7 +78,22 @@ pub(crate) fn html(record: &Record, verdict: &Verdict) -> String {
 
 /// The heap plot as a file of its own, with its style inside.
 pub(crate) fn heap_alone(record: &Record) -> String {
-    heap_plot(record).replacen('>', &format!("><style>{STYLE}</style>"), 1)
+    alone(&heap_plot(record))
+}
+
+/// Every plot as a file of its own, with its name.
+pub(crate) fn plots(record: &Record) -> [(&'static str, String); 4] {
+    [
+        ("heap", heap_plot(record)),
+        ("counts", counts_plot(record)),
+        ("rss", rss_plot(record)),
+        ("delivery", delivery_plot(record)),
+    ]
+    .map(|(name, svg)| (name, alone(&svg)))
+}
+
+fn alone(svg: &str) -> String {
+    svg.replacen('>', &format!("><style>{STYLE}</style>"), 1)
 }
 
 fn observer(record: &Record) -> Vec<&Barrier> {
@@ -151,6 +165,7 @@ fn delivery_plot(record: &Record) -> String {
         rows.iter().filter_map(|row| Some((row.events as f64, figure(row)?))).collect::<Vec<_>>()
     };
     plot.lines.push(Line { name: "median", class: "a", points: points(|row| row.latency_p50_ms), dots: true });
+    plot.lines.push(Line { name: "p99", class: "raw", points: points(|row| row.latency_p99_ms), dots: true });
     plot.lines.push(Line { name: "slowest", class: "b", points: points(|row| row.latency_max_ms), dots: true });
     plot.svg()
 }
@@ -169,6 +184,7 @@ fn base(record: &Record, unit: &'static str, title: &'static str) -> Plot {
                 rug.extend(touching.then_some(done));
             }
             Happened::Exited { .. } | Happened::Fault { .. } => bad.push(done),
+            Happened::Observed { .. } => {}
         }
     }
     let missed = observer(record).into_iter().filter(|row| row.missed.is_some_and(|missed| missed > 0));
@@ -202,7 +218,7 @@ mod tests {
         assert!(page.contains("&lt;b&gt;&amp;") && !page.contains("<b>&"), "names are escaped");
         assert!(!page.contains("<script") && !page.contains("href="), "one file, nothing to fetch");
         assert_eq!(page.matches("<svg").count(), 4);
-        assert_eq!(page.matches("<tr class").count(), 17);
+        assert_eq!(page.matches("<tr class").count(), crate::judge::epochs::INVARIANTS.len());
         assert!(!page.contains("NaN") && !page.contains("inf"), "figures that are none are not drawn");
     }
 

@@ -85,19 +85,17 @@ impl Place {
         }
     }
 
-    /// What `up` is told about its place. Nothing on loopback, where the defaults are right.
+    /// What `up` is told about its place, but for the address: [`Self::listen`].
     pub fn arguments(&self, node: usize) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
-        if let Some(address) = self.listen(node) {
-            arguments.extend(["--listen".into(), address.to_string().into()]);
-        }
         if let Some(disk) = self.disks.get(&node) {
             arguments.extend(["--state-dir".into(), disk.directory().into()]);
         }
         arguments
     }
 
-    fn listen(&self, node: usize) -> Option<IpAddr> {
+    /// The address a node listens on; `None` on loopback, where the default is right.
+    pub fn listen(&self, node: usize) -> Option<IpAddr> {
         match &self.net {
             Net::Loopback => None,
             // Every address of a host of our own: nobody else is there.
@@ -155,23 +153,23 @@ impl Place {
     }
 
     /// See [`Network::link`].
-    pub async fn link(&mut self, a: usize, b: usize, conditions: Conditions) -> Result<(), PlaceError> {
-        self.network_mut()?.link(a, b, conditions).await
+    pub async fn link(&self, a: usize, b: usize, conditions: Conditions) -> Result<(), PlaceError> {
+        self.network()?.link(a, b, conditions).await
     }
 
     /// See [`Network::links`].
-    pub async fn links(&mut self, conditions: Conditions) -> Result<(), PlaceError> {
-        self.network_mut()?.links(conditions).await
+    pub async fn links(&self, conditions: Conditions) -> Result<(), PlaceError> {
+        self.network()?.links(conditions).await
     }
 
     /// See [`Network::tallies`].
-    pub async fn tallies(&mut self) -> Result<Tallies, PlaceError> {
-        self.network_mut()?.tallies().await
+    pub async fn tallies(&self) -> Result<Tallies, PlaceError> {
+        self.network()?.tallies().await
     }
 
     /// See [`Network::flip_address`]. The node should have been told with [`Self::will_move`].
-    pub async fn flip_address(&mut self, node: usize) -> Result<Move, PlaceError> {
-        self.network_mut()?.flip_address(node).await
+    pub async fn flip_address(&self, node: usize) -> Result<Move, PlaceError> {
+        self.network()?.flip_address(node).await
     }
 
     /// Fills the disk of a node; the bytes that took. See [`SmallDisk::fill`].
@@ -194,13 +192,6 @@ impl Place {
     /// The network between the nodes, for what has no word here.
     pub fn network(&self) -> Result<&Network, PlaceError> {
         match &self.net {
-            Net::Loopback => Err(no_network()),
-            Net::Namespaces(network) => Ok(network),
-        }
-    }
-
-    fn network_mut(&mut self) -> Result<&mut Network, PlaceError> {
-        match &mut self.net {
             Net::Loopback => Err(no_network()),
             Net::Namespaces(network) => Ok(network),
         }

@@ -1,45 +1,45 @@
 //! The plan: every event of a run, drawn from one seed before the first process starts. `[pure]`
 //!
-//! Two runs of one plan do the same things in the same order; when each thing happens is up to the machine. Carrying
-//! it out is `storm.rs`.
+//! Two runs of one plan do the same things in the same order; when each thing happens is up to the machine. Which steps a
+//! scenario consists of is here; what else it is, `scenario.rs`; carrying a step out, `actions/`.
 
-use clap::ValueEnum;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde::{Deserialize, Serialize};
 
-/// The node that the storm never touches and the verdict is about.
+use crate::scenario::Scenario;
+
+/// The node that no storm kills and the verdict names first.
 pub(crate) const OBSERVER: usize = 0;
 
-/// What a storm consists of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Scenario {
-    /// Nodes leave the topic and rejoin it while every process lives.
-    Rotate,
-    /// Nodes die by SIGKILL and come back, by turns with a fresh identity and with the same key.
-    Kill,
-}
+/// Steps that may happen at the same time.
+pub(crate) const LANES: usize = 3;
 
-impl Scenario {
-    /// Every scenario, in the order of `list`.
-    pub(crate) const ALL: [Scenario; 2] = [Scenario::Rotate, Scenario::Kill];
+/// Probes after the storm of an epoch.
+const PROBES_PER_EPOCH: usize = 4;
 
-    /// The name on the command line and in reports.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Scenario::Rotate => "rotate",
-            Scenario::Kill => "kill",
-        }
-    }
+/// A pause that no QUIC connection notices: shorter than the idle timeout of ours (10 s) and of stock (30 s).
+const SHORT_PAUSE_MS: u64 = 5_000;
 
-    /// One line for `list`.
-    pub(crate) fn summary(self) -> &'static str {
-        match self {
-            Scenario::Rotate => "nodes leave the topic and rejoin it while every process lives",
-            Scenario::Kill => "nodes die by SIGKILL and come back, by turns with a fresh identity and the same key",
-        }
-    }
-}
+/// A pause that every QUIC connection notices.
+const LONG_PAUSE_MS: u64 = 40_000;
+
+/// Quiet time that counts as one event: half a shuffle interval, so that 512 B an event are 61 KB an hour.
+const REST_MS: u64 = 30_000;
+
+/// A burst that fills the windows and queues towards whoever does not read: 1 KiB each.
+const BURST_MESSAGES: usize = 3_000;
+
+/// From what no process can start with to what a node needs.
+const CONSTRAINTS: [(Resource, u64); 8] = [
+    (Resource::Descriptors, 8),
+    (Resource::Descriptors, 16),
+    (Resource::Descriptors, 32),
+    (Resource::Descriptors, 256),
+    (Resource::AddressSpace, 32 << 20),
+    (Resource::AddressSpace, 64 << 20),
+    (Resource::AddressSpace, 128 << 20),
+    (Resource::AddressSpace, 512 << 20),
+];
 
 /// What a plan is drawn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,43 +50,32 @@ pub(crate) struct Shape {
     pub seed: u64,
     /// Processes, the observer included.
     pub nodes: usize,
-    /// Events before the first judged sample.
-    pub warm_up: usize,
-    /// Judged events.
+    /// Events of one epoch.
     pub events: usize,
-    /// A probe follows every so many judged events.
-    pub probe_every: usize,
-}
-
-/// A run, before it has happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Plan {
-    /// Version of this format.
-    pub v: u32,
-    /// The storm.
-    pub scenario: Scenario,
-    /// The seed it was drawn from.
-    pub seed: u64,
-    /// Processes, the observer included.
-    pub nodes: usize,
-    /// The node the storm never touches.
-    pub observer: usize,
-    /// Events before the first judged sample: they fill tables that keep their high-water size.
-    pub warm_up: Vec<Step>,
-    /// The judged events and their probes.
-    pub storm: Vec<Step>,
 }
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub(crate) enum Step {
-    /// `node` leaves the topic, stays away, and rejoins through `via`.
+    /// Nothing happens for a while.
+    Rest { for_ms: u64 },
+    /// `node` leaves the topic, stays away, and rejoins through `via`; its process lives on.
     Rotate { node: usize, via: usize, away_ms: u64 },
     /// `node` is killed, stays away, and is started again, joining through `via` and the node after it.
     Kill { node: usize, via: usize, away_ms: u64, identity: Identity },
-    /// `from` publishes a numbered message that every live node must receive.
-    Probe { number: u32, from: usize },
+    /// `node` is told to stop, stays away, and is started again as who it was.
+    Quit { node: usize, via: usize, away_ms: u64 },
+    /// `node` is stopped by SIGSTOP and goes on.
+    Pause { node: usize, for_ms: u64 },
+    /// All of `nodes` are killed at once. When the others are one mesh again, the dead are started, with new identities.
+    Mass { nodes: Vec<usize> },
+    /// `subscriber`'s application stops reading and `halted` stops altogether, while the observer publishes a burst.
+    Slow { subscriber: usize, halted: usize, messages: usize },
+    /// One more node is started under a resource limit, as `prlimit` names it.
+    Constrain { resource: Resource, value: u64 },
+    /// `from` publishes a message that every live node must receive.
+    Probe { from: usize },
 }
 
 /// Who comes back after a kill.
@@ -97,99 +86,203 @@ pub(crate) enum Identity {
     Fresh,
     /// The same key file.
     Same,
+    /// The same key file and the same UDP port.
+    SamePort,
 }
 
-impl Plan {
-    /// Draws the plan. Equal shapes give equal plans.
-    pub(crate) fn draw(shape: Shape) -> Self {
-        assert!(shape.nodes >= 3, "a storm needs an observer, a victim and a third node");
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(shape.seed);
-        let mut storm = Vec::new();
-        let mut probes = 0;
-        let warm_up = (0..shape.warm_up).map(|turn| event(shape, turn, &mut rng)).collect();
-        for turn in 0..shape.events {
-            storm.push(event(shape, turn, &mut rng));
-            let last = turn + 1 == shape.events;
-            if last || (turn + 1) % shape.probe_every == 0 {
-                probes += 1;
-                storm.push(Step::Probe { number: probes, from: rng.random_range(0..shape.nodes) });
-            }
-        }
-        Self {
-            v: 1,
-            scenario: shape.scenario,
-            seed: shape.seed,
-            nodes: shape.nodes,
-            observer: OBSERVER,
-            warm_up,
-            storm,
-        }
+/// What a process may have too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Resource {
+    /// Descriptors.
+    Descriptors,
+    /// Address space, in bytes.
+    AddressSpace,
+}
+
+impl Step {
+    /// Whether it is an event, counted and judged per piece.
+    pub(crate) fn is_event(&self) -> bool {
+        !matches!(self, Step::Probe { .. })
     }
 
-    /// Judged events.
-    pub(crate) fn events(&self) -> usize {
-        self.storm.len() - self.probes()
+    /// Whether neighbouring steps of this kind happen at the same time.
+    fn side_by_side(&self) -> bool {
+        matches!(self, Step::Rotate { .. } | Step::Pause { .. })
     }
 
-    /// Planned probes.
-    pub(crate) fn probes(&self) -> usize {
-        self.storm.iter().filter(|step| matches!(step, Step::Probe { .. })).count()
+    /// Nodes whose process does not outlive the step.
+    pub(crate) fn killed(&self) -> &[usize] {
+        match self {
+            Step::Kill { node, .. } | Step::Quit { node, .. } => std::slice::from_ref(node),
+            Step::Mass { nodes } => nodes,
+            Step::Rest { .. }
+            | Step::Rotate { .. }
+            | Step::Pause { .. }
+            | Step::Slow { .. }
+            | Step::Constrain { .. }
+            | Step::Probe { .. } => &[],
+        }
     }
 }
 
-/// Rotations of one epoch that happen at the same time.
-pub(crate) const LANES: usize = 3;
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Rest { for_ms } => write!(f, "rest {} s", for_ms / 1000),
+            Step::Rotate { node, .. } => write!(f, "rotate n{node}"),
+            Step::Kill { node, .. } => write!(f, "kill n{node}"),
+            Step::Quit { node, .. } => write!(f, "stop n{node}"),
+            Step::Pause { node, for_ms } => write!(f, "pause n{node} for {} s", for_ms / 1000),
+            Step::Mass { nodes } => write!(f, "kill {} nodes at once", nodes.len()),
+            Step::Slow { subscriber, halted, .. } => write!(f, "n{subscriber} stops reading, n{halted} stops"),
+            Step::Constrain { resource, value } => write!(f, "start with {value} {resource:?}"),
+            Step::Probe { from } => write!(f, "probe from n{from}"),
+        }
+    }
+}
 
-/// Probes after the storm of an epoch.
-const PROBES_PER_EPOCH: u32 = 4;
+/// The events of an epoch in groups: those of one group happen at the same time.
+pub(crate) fn groups(steps: &[Step]) -> Vec<&[Step]> {
+    let mut groups = Vec::new();
+    let events = steps.iter().take_while(|step| step.is_event()).count();
+    let mut rest = &steps[..events];
+    while let Some(first) = rest.first() {
+        let most = if first.side_by_side() { LANES } else { 1 };
+        let alike = rest.iter().take(most).take_while(|step| step.side_by_side() == first.side_by_side()).count();
+        let (group, after) = rest.split_at(alike.max(1));
+        groups.push(group);
+        rest = after;
+    }
+    groups
+}
 
-/// The steps of one epoch: events in groups of [`LANES`] that do not need each other, then probes.
+/// The steps of one epoch: its events, then probes. Equal shapes give equal steps.
+///
+/// # Panics
+///
+/// With fewer than seven nodes: three may be away, and each needs somebody to return through.
 pub(crate) fn draw_epoch(shape: Shape, epoch: u32) -> Vec<Step> {
-    assert!(shape.nodes > 2 * LANES, "an epoch needs nodes to rotate and nodes to return through");
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(shape.seed ^ u64::from(epoch) << 32);
+    assert!(shape.nodes > 2 * LANES, "an epoch needs nodes to disturb and nodes to return through");
+    let mut draw = Draw { shape, rng: Xoshiro256PlusPlus::seed_from_u64(shape.seed ^ u64::from(epoch) << 32) };
     let mut steps = Vec::new();
-    let mut away = Vec::new();
-    for turn in 0..shape.events {
-        if turn.is_multiple_of(LANES) {
-            away.clear();
-            while away.len() < LANES {
-                let node = rng.random_range(1..shape.nodes);
-                if !away.contains(&node) {
-                    away.push(node);
-                }
-            }
-        }
-        let node = away[turn % LANES];
-        let staying: Vec<usize> = (0..shape.nodes).filter(|other| !away.contains(other)).collect();
-        let via = match shape.scenario {
-            Scenario::Rotate => staying[rng.random_range(0..staying.len())],
-            // Who returns through somebody who dies a second later knows nobody alive, and no protocol can help it.
-            Scenario::Kill => OBSERVER,
-        };
-        let away_ms = rng.random_range(50..=400);
-        steps.push(step(shape.scenario, turn, node, via, away_ms));
+    while steps.len() < shape.events {
+        draw.events(shape.scenario, epoch, &mut steps);
     }
-    for number in 1..=PROBES_PER_EPOCH {
-        steps.push(Step::Probe { number, from: rng.random_range(0..shape.nodes) });
+    steps.truncate(shape.events);
+    for _ in 0..PROBES_PER_EPOCH {
+        steps.push(Step::Probe { from: draw.rng.random_range(0..shape.nodes) });
     }
     steps
 }
 
-fn event(shape: Shape, turn: usize, rng: &mut Xoshiro256PlusPlus) -> Step {
-    let node = rng.random_range(1..shape.nodes);
-    let via = (node + rng.random_range(1..shape.nodes)) % shape.nodes;
-    // Long enough that the leave has reached the neighbours, short enough for several events per second.
-    let away_ms = rng.random_range(50..=400);
-    step(shape.scenario, turn, node, via, away_ms)
+/// Draws the events of one epoch, one after the other.
+struct Draw {
+    shape: Shape,
+    rng: Xoshiro256PlusPlus,
 }
 
-fn step(scenario: Scenario, turn: usize, node: usize, via: usize, away_ms: u64) -> Step {
-    match scenario {
-        Scenario::Rotate => Step::Rotate { node, via, away_ms },
-        Scenario::Kill => {
-            let identity = if turn.is_multiple_of(2) { Identity::Fresh } else { Identity::Same };
-            Step::Kill { node, via, away_ms, identity }
+impl Draw {
+    /// A few more events of a scenario: one, or a group that happens at the same time.
+    fn events(&mut self, scenario: Scenario, epoch: u32, steps: &mut Vec<Step>) {
+        let turn = steps.len();
+        match scenario {
+            Scenario::Idle => steps.push(Step::Rest { for_ms: REST_MS }),
+            Scenario::Rotate => self.rotations(steps),
+            Scenario::KillFresh => steps.push(self.kill(Identity::Fresh)),
+            Scenario::KillSame => steps.push(self.kill(Identity::Same)),
+            Scenario::KillSamePort => steps.push(self.kill(Identity::SamePort)),
+            Scenario::Graceful => {
+                let node = self.victim();
+                let via = self.other_than(&[node]);
+                steps.push(Step::Quit { node, via, away_ms: self.away_ms() });
+            }
+            Scenario::Pause => self.pauses(turn, steps),
+            Scenario::Mass => {
+                let share = [50, 80, 90][(epoch as usize + turn) % 3];
+                let count = (self.shape.nodes * share).div_ceil(100).min(self.shape.nodes - 2);
+                let mut nodes = self.distinct(1, count);
+                nodes.sort_unstable();
+                steps.push(Step::Mass { nodes });
+            }
+            Scenario::Mixed => self.rotations(steps),
+            Scenario::SlowReader => {
+                let nodes = self.distinct(1, 2);
+                steps.push(Step::Slow { subscriber: nodes[0], halted: nodes[1], messages: BURST_MESSAGES });
+            }
+            Scenario::Limits => {
+                let (resource, value) = CONSTRAINTS[turn % CONSTRAINTS.len()];
+                steps.push(Step::Constrain { resource, value });
+            }
+            Scenario::Mix => self.mixture(epoch, steps),
         }
+    }
+
+    /// Three nodes leave at once, the observer like any other, and each returns through somebody who stayed.
+    fn rotations(&mut self, steps: &mut Vec<Step>) {
+        let away = self.distinct(0, LANES);
+        for node in &away {
+            let via = self.other_than(&away);
+            steps.push(Step::Rotate { node: *node, via, away_ms: self.away_ms() });
+        }
+    }
+
+    fn kill(&mut self, identity: Identity) -> Step {
+        // Who returns through somebody who dies a second later knows nobody alive, and no protocol can help it.
+        Step::Kill { node: self.victim(), via: OBSERVER, away_ms: self.away_ms(), identity }
+    }
+
+    /// The first of every epoch is a long one.
+    fn pauses(&mut self, turn: usize, steps: &mut Vec<Step>) {
+        for (lane, node) in self.distinct(1, LANES).into_iter().enumerate() {
+            let for_ms = if turn + lane == 0 { LONG_PAUSE_MS } else { SHORT_PAUSE_MS };
+            steps.push(Step::Pause { node, for_ms });
+        }
+    }
+
+    /// Weights say how often each is expected in two minutes.
+    fn mixture(&mut self, epoch: u32, steps: &mut Vec<Step>) {
+        const WEIGHTS: [(Scenario, u32); 6] = [
+            (Scenario::Rotate, 20),
+            (Scenario::KillFresh, 8),
+            (Scenario::KillSame, 8),
+            (Scenario::KillSamePort, 2),
+            (Scenario::Graceful, 6),
+            (Scenario::Idle, 1),
+        ];
+        let mut at = self.rng.random_range(0..WEIGHTS.iter().map(|(_, weight)| weight).sum());
+        let drawn = WEIGHTS.into_iter().find(|(_, weight)| {
+            let hit = at < *weight;
+            at = at.saturating_sub(*weight);
+            hit
+        });
+        let (scenario, _) = drawn.expect("a number below the sum hits a weight");
+        self.events(scenario, epoch, steps);
+    }
+
+    /// Anybody but the observer.
+    fn victim(&mut self) -> usize {
+        self.rng.random_range(1..self.shape.nodes)
+    }
+
+    fn other_than(&mut self, taken: &[usize]) -> usize {
+        let staying: Vec<usize> = (0..self.shape.nodes).filter(|node| !taken.contains(node)).collect();
+        staying[self.rng.random_range(0..staying.len())]
+    }
+
+    fn distinct(&mut self, first: usize, count: usize) -> Vec<usize> {
+        let mut nodes: Vec<usize> = (first..self.shape.nodes).collect();
+        for at in 0..count {
+            let other = self.rng.random_range(at..nodes.len());
+            nodes.swap(at, other);
+        }
+        nodes.truncate(count);
+        nodes
+    }
+
+    /// Long enough that the leave has reached the neighbours, short enough for several events per second.
+    fn away_ms(&mut self) -> u64 {
+        self.rng.random_range(50..=400)
     }
 }
 
@@ -197,71 +290,74 @@ fn step(scenario: Scenario, turn: usize, node: usize, via: usize, away_ms: u64) 
 mod tests {
     use super::*;
 
-    const SHAPE: Shape =
-        Shape { scenario: Scenario::Kill, seed: 7, nodes: 12, warm_up: 12, events: 300, probe_every: 25 };
-
-    #[test]
-    fn one_seed_gives_one_plan() {
-        assert_eq!(Plan::draw(SHAPE), Plan::draw(SHAPE));
-        assert_ne!(Plan::draw(SHAPE), Plan::draw(Shape { seed: 8, ..SHAPE }));
+    fn shape(scenario: Scenario) -> Shape {
+        Shape { scenario, seed: 7, nodes: 12, events: 60 }
     }
 
     #[test]
-    fn the_observer_is_never_a_victim_and_nobody_returns_through_itself() {
+    fn one_seed_gives_one_plan_of_the_length_asked_for() {
         for scenario in Scenario::ALL {
-            let plan = Plan::draw(Shape { scenario, ..SHAPE });
-            for step in plan.warm_up.iter().chain(&plan.storm) {
-                match *step {
-                    Step::Rotate { node, via, .. } | Step::Kill { node, via, .. } => {
-                        assert_ne!(node, OBSERVER);
-                        assert_ne!(node, via);
-                        assert!(node < plan.nodes && via < plan.nodes);
+            let steps = draw_epoch(shape(scenario), 3);
+            assert_eq!(steps, draw_epoch(shape(scenario), 3));
+            let (events, probes) = steps.split_at(60);
+            assert!(events.iter().all(Step::is_event) && probes.len() == 4, "{scenario:?}");
+            assert!(probes.iter().all(|step| !step.is_event()));
+        }
+        let other = Shape { seed: 8, ..shape(Scenario::Rotate) };
+        assert_ne!(draw_epoch(shape(Scenario::Rotate), 3), draw_epoch(other, 3));
+    }
+
+    #[test]
+    fn the_observer_is_never_killed_and_nobody_returns_through_itself() {
+        for (scenario, epoch) in Scenario::ALL.into_iter().flat_map(|scenario| [(scenario, 1), (scenario, 2)]) {
+            for step in draw_epoch(shape(scenario), epoch) {
+                assert!(!step.killed().contains(&OBSERVER), "{scenario:?}: {step:?}");
+                match step {
+                    Step::Rotate { node, via, .. } | Step::Kill { node, via, .. } | Step::Quit { node, via, .. } => {
+                        assert!(node != via && node < 12 && via < 12);
                     }
-                    Step::Probe { from, .. } => assert!(from < plan.nodes),
+                    Step::Pause { node, .. } => assert!((1..12).contains(&node)),
+                    Step::Mass { nodes } => assert!(nodes.len() <= 10 && nodes.iter().all(|node| *node < 12)),
+                    Step::Slow { subscriber, halted, .. } => {
+                        assert!(subscriber != halted && subscriber != OBSERVER && halted != OBSERVER);
+                    }
+                    Step::Probe { from } => assert!(from < 12),
+                    Step::Rest { .. } | Step::Constrain { .. } => {}
                 }
             }
         }
     }
 
     #[test]
-    fn nobody_in_an_epoch_returns_through_somebody_who_is_away() {
-        for epoch in 1..20 {
-            let steps = draw_epoch(SHAPE, epoch);
-            assert_eq!(steps, draw_epoch(SHAPE, epoch));
-            let turns: Vec<(usize, usize)> = steps
-                .iter()
-                .filter_map(|step| match *step {
-                    Step::Rotate { node, via, .. } | Step::Kill { node, via, .. } => Some((node, via)),
-                    Step::Probe { .. } => None,
-                })
-                .collect();
-            assert_eq!(turns.len(), SHAPE.events);
-            for group in turns.chunks(LANES) {
-                assert!(group.iter().all(|(_, via)| group.iter().all(|(node, _)| node != via)), "{group:?}");
+    fn what_happens_at_the_same_time_does_not_need_each_other() {
+        for (scenario, epoch) in Scenario::ALL.into_iter().flat_map(|scenario| (1..20).map(move |at| (scenario, at))) {
+            let steps = draw_epoch(shape(scenario), epoch);
+            let groups = groups(&steps);
+            assert_eq!(groups.concat().len(), 60, "{scenario:?}: no event is lost");
+            for group in groups {
+                let away: Vec<usize> = group
+                    .iter()
+                    .filter_map(|step| match step {
+                        Step::Rotate { node, .. } | Step::Pause { node, .. } => Some(*node),
+                        _ => None,
+                    })
+                    .collect();
+                let mut distinct = away.clone();
+                distinct.sort_unstable();
+                distinct.dedup();
+                assert_eq!(distinct.len(), away.len(), "{scenario:?}: {group:?}");
+                let leans = |step: &Step| matches!(step, Step::Rotate { via, .. } if away.contains(via));
+                assert!(!group.iter().any(leans), "{scenario:?}: {group:?}");
             }
         }
     }
 
     #[test]
-    fn probes_are_interspersed_numbered_and_last() {
-        let plan = Plan::draw(Shape { events: 60, ..SHAPE });
-        let numbers: Vec<u32> = plan
-            .storm
-            .iter()
-            .filter_map(|step| match step {
-                Step::Probe { number, .. } => Some(*number),
-                Step::Rotate { .. } | Step::Kill { .. } => None,
-            })
-            .collect();
-        assert_eq!(numbers, [1, 2, 3]);
-        assert_eq!((plan.events(), plan.probes(), plan.warm_up.len()), (60, 3, 12));
-        assert!(matches!(plan.storm.last(), Some(Step::Probe { .. })));
-    }
-
-    #[test]
-    fn kills_alternate_between_fresh_and_same_identities() {
-        let plan = Plan::draw(Shape { events: 10, ..SHAPE });
-        let fresh = plan.storm.iter().filter(|step| matches!(step, Step::Kill { identity: Identity::Fresh, .. }));
-        assert_eq!(fresh.count(), 5);
+    fn a_rotation_takes_the_observer_too_and_a_pause_is_long_once_an_epoch() {
+        let steps = draw_epoch(shape(Scenario::Rotate), 1);
+        assert!(steps.iter().any(|step| matches!(step, Step::Rotate { node: OBSERVER, .. })));
+        let steps = draw_epoch(shape(Scenario::Pause), 1);
+        let long = steps.iter().filter(|step| matches!(step, Step::Pause { for_ms: LONG_PAUSE_MS, .. })).count();
+        assert_eq!(long, 1);
     }
 }

@@ -42,6 +42,9 @@ pub(crate) struct RunInfo {
     pub nodes: u32,
     /// The node that no event touches.
     pub observer: u32,
+    /// Nodes of other software: what they say is judged, what they hold is not.
+    #[serde(default)]
+    pub foreign: Vec<u32>,
     /// Epochs that fill tables and are not judged.
     pub warm_up_epochs: u32,
     /// Judged epochs in the plan.
@@ -55,6 +58,9 @@ pub(crate) struct RunInfo {
     /// What must have happened for the run to mean anything.
     #[serde(default)]
     pub facts: Vec<Fact>,
+    /// What the scenario expects of figures that its events report.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
     /// What the harness cost. `None` until the run has ended.
     #[serde(default)]
     pub harness: Option<Harness>,
@@ -117,6 +123,13 @@ pub(crate) struct Fact {
     pub reached: Option<u64>,
 }
 
+/// A figure and what it may be at most.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Limit {
+    pub what: String,
+    pub most: f64,
+}
+
 /// The harness, as a suspect.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Harness {
@@ -140,7 +153,7 @@ pub(crate) struct PlannedStep {
 }
 
 /// One line of `events.jsonl`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Event {
     pub at_ms: u64,
     pub epoch: u32,
@@ -150,11 +163,13 @@ pub(crate) struct Event {
 }
 
 /// What came to pass.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub(crate) enum Happened {
     /// A planned step was carried out.
     Injected { action: String, took_ms: u64, touching: bool },
+    /// A step reported a figure.
+    Observed { figure: String, value: f64 },
     /// A process ended. `killed_by_machine` when a SIGKILL was not ours.
     Exited { commanded: bool, killed_by_machine: bool, how: String },
     /// A node refused, stalled or said something wrong.

@@ -1,4 +1,4 @@
-//! The verbs that need no node: `judge` and `report`. Files in, words and pictures out.
+//! The verbs that need no node: `judge`, `report`, `list`. Files in, words and pictures out.
 
 use std::{path::Path, process::ExitCode};
 
@@ -6,14 +6,10 @@ use anyhow::Result;
 
 use crate::{
     args::{Draw, Judge},
-    judge::{
-        Verdict,
-        epochs::{self, headline, title},
-    },
-    page,
-    report::{word, write},
-    run_files,
+    judge::{Verdict, epochs},
+    page, report, run_files,
     run_format::Record,
+    scenario::Scenario,
 };
 
 /// Judges every run again; the worst code of them.
@@ -23,10 +19,7 @@ pub(crate) fn judge(args: &Judge) -> ExitCode {
         match run_files::read(directory) {
             Ok(record) => {
                 let verdict = epochs::judge(&record);
-                if let Err(error) = print(directory, &record, &verdict, args.json) {
-                    eprintln!("error: {error:#}");
-                    codes.push(70);
-                }
+                print(directory, &record, &verdict, args.json);
                 codes.push(epochs::exit_code(&record, &verdict));
             }
             Err(error) => {
@@ -61,7 +54,7 @@ fn draw(args: &Draw, record: &Record) -> Result<()> {
         save(path, page::heap_alone(record))?;
     }
     if let Some(path) = &args.md {
-        save(path, markdown(record, &verdict))?;
+        save(path, report::markdown(record, &verdict))?;
     }
     match &args.html {
         Some(path) => save(path, page::html(record, &verdict)),
@@ -72,62 +65,30 @@ fn draw(args: &Draw, record: &Record) -> Result<()> {
     }
 }
 
-/// `verdict.json` and `report.html` beside the records.
-pub(crate) fn write_all(directory: &Path, record: &Record, verdict: &Verdict) -> Result<()> {
-    write(directory, "verdict.json", &(serde_json::to_string_pretty(&object(record, verdict))? + "\n"))?;
-    write(directory, "report.html", &page::html(record, verdict))
-}
-
-/// The verdict on stdout: the reason first, then every invariant.
-pub(crate) fn print(directory: &Path, record: &Record, verdict: &Verdict, json: bool) -> Result<()> {
+/// The verdict on stdout.
+pub(crate) fn print(directory: &Path, record: &Record, verdict: &Verdict, json: bool) {
     if json {
-        let mut object = object(record, verdict);
+        let mut object = report::object(record, verdict);
         object["run"] = directory.display().to_string().into();
         println!("{object}");
-        return Ok(());
+    } else {
+        print!("{}", report::text(directory, record, verdict));
     }
-    println!("{}", headline(record, verdict));
-    let info = &record.info;
-    println!(
-        "  {} {} seed {}, {} nodes  ({})",
-        info.subject,
-        info.scenario,
-        info.seed,
-        info.nodes,
-        directory.display()
-    );
-    for check in &verdict.checks {
-        println!("  {:10}  {:3} {:11} {}", word(check.outcome), check.name, title(check.name), check.detail);
-    }
-    Ok(())
 }
 
-fn object(record: &Record, verdict: &Verdict) -> serde_json::Value {
-    let checks: Vec<_> = verdict
-        .checks
-        .iter()
-        .map(|check| {
-            let (id, sentence) = (check.name, &check.detail);
-            serde_json::json!({"id": id, "title": title(id), "outcome": check.outcome, "sentence": sentence})
-        })
-        .collect();
-    serde_json::json!({
-        "v": 1,
-        "outcome": verdict.outcome,
-        "exit": epochs::exit_code(record, verdict),
-        "headline": headline(record, verdict),
-        "checks": checks,
-    })
-}
-
-fn markdown(record: &Record, verdict: &Verdict) -> String {
-    let info = &record.info;
-    let mut out = format!("**{}**\n\n", headline(record, verdict));
-    out += &format!("{} {}, seed {}, {} nodes\n\n", info.subject, info.scenario, info.seed, info.nodes);
-    out += "| | about | | |\n|---|---|---|---|\n";
-    for check in &verdict.checks {
-        let detail = check.detail.replace('|', "\\|");
-        out += &format!("| {} | {} | {} | {detail} |\n", check.name, title(check.name), word(check.outcome));
+/// The scenarios.
+pub(crate) fn list(json: bool) -> ExitCode {
+    for scenario in Scenario::ALL {
+        let (name, spec) = (scenario.name(), scenario.spec());
+        if json {
+            let line = serde_json::json!({
+                "v": 1, "scenario": name, "summary": spec.summary, "nodes": spec.nodes, "events_per_epoch": spec.events,
+                "minutes": spec.minutes()
+            });
+            println!("{line}");
+        } else {
+            println!("{name:15} {:3.0} min  {}", spec.minutes(), spec.summary);
+        }
     }
-    out
+    ExitCode::SUCCESS
 }

@@ -2,9 +2,10 @@
 //!
 //! Lines come from `process.rs`; this file only remembers what they mean.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// One process as seen from outside.
 #[derive(Debug, Default)]
@@ -13,45 +14,77 @@ pub(crate) struct View {
     pub ready: Option<Ready>,
     /// Ids of the neighbours it has announced and not taken back.
     pub neighbors: BTreeSet<String>,
-    /// How often each probe of this run arrived. At most one entry per planned probe.
-    pub probes: BTreeMap<u32, u32>,
+    /// Probes of this run that arrived. At most one entry per planned probe.
+    pub probes: BTreeMap<u32, Arrival>,
+    /// Per former neighbour: how often it was lost, and the reason given last. Bounded: the least recent goes first.
+    downs: VecDeque<Down>,
     /// Events it said it lost.
     pub lagged: u64,
     /// Its stdout has ended, so the process has.
     pub ended: bool,
 }
 
+/// A probe at one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub copies: u32,
+    /// When its line was read.
+    pub first: Instant,
+}
+
+/// A neighbour that was lost.
+#[derive(Debug)]
+struct Down {
+    peer: String,
+    reason: String,
+    times: u64,
+}
+
+/// Former neighbours that are remembered.
+const DOWNS_MAX: usize = 256;
+
 /// Where a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ready {
     /// Its id.
     pub id: String,
+    /// `IP:PORT` of its first listener.
+    pub listened: String,
+}
+
+impl Ready {
     /// `ID@IP:PORT`, fit for `--join` and `--peer`.
-    pub address: String,
+    pub(crate) fn address(&self) -> String {
+        format!("{}@{}", self.id, self.listened)
+    }
 }
 
 impl View {
     /// Takes in one line. Lines that mean nothing here are ignored; `run` names the probes of this run.
-    pub(crate) fn on_line(&mut self, line: &str, run: &str) {
+    pub(crate) fn on_line(&mut self, line: &str, run: &str, now: Instant) {
+        // Of thousands of messages only the probes are read.
+        if line.contains(r#""event":"message""#) && !line.contains(r#""probe "#) {
+            return;
+        }
         let Ok(json) = serde_json::from_str::<Value>(line) else { return };
         let text = |name: &str| json[name].as_str().map(str::to_owned);
         match json["event"].as_str() {
             Some("ready") => {
-                let address = json["addrs"][0].as_str();
-                if let (Some(id), Some(address)) = (text("id"), address) {
-                    let address = format!("{id}@{address}");
-                    self.ready = Some(Ready { id, address });
+                let listened = json["addrs"][0].as_str().map(str::to_owned);
+                if let (Some(id), Some(listened)) = (text("id"), listened) {
+                    self.ready = Some(Ready { id, listened });
                 }
             }
             Some("neighbor_up") => self.neighbors.extend(text("peer")),
             Some("neighbor_down") => {
                 if let Some(peer) = json["peer"].as_str() {
                     self.neighbors.remove(peer);
+                    self.on_down(peer, json["reason"].as_str().unwrap_or_default());
                 }
             }
             Some("message") => {
                 if let Some(number) = json["text"].as_str().and_then(|text| probe_number(text, run)) {
-                    *self.probes.entry(number).or_default() += 1;
+                    self.probes.entry(number).or_insert(Arrival { copies: 0, first: now }).copies += 1;
                 }
             }
             Some("lagged") => self.lagged += json["n"].as_u64().unwrap_or(1),
@@ -59,6 +92,32 @@ impl View {
             Some("closed" | "restarted") => self.neighbors.clear(),
             Some(_) | None => {}
         }
+    }
+}
+
+impl View {
+    /// How often `peer` was lost as a neighbour, as far as is remembered.
+    pub(crate) fn downs_of(&self, peer: &str) -> u64 {
+        self.downs.iter().find(|down| down.peer == peer).map_or(0, |down| down.times)
+    }
+
+    /// Whether `peer` was last lost because it said so.
+    pub(crate) fn heard_farewell_of(&self, peer: &str) -> bool {
+        self.downs.iter().any(|down| down.peer == peer && down.reason == "left")
+    }
+
+    /// Whether `peer` was last lost because nothing was heard of it.
+    pub(crate) fn lost_in_silence(&self, peer: &str) -> bool {
+        self.downs.iter().any(|down| down.peer == peer && down.reason == "connection-lost")
+    }
+
+    fn on_down(&mut self, peer: &str, reason: &str) {
+        let known = self.downs.iter().position(|down| down.peer == peer);
+        let times = known.and_then(|at| self.downs.remove(at)).map_or(0, |down| down.times);
+        if self.downs.len() == DOWNS_MAX {
+            self.downs.pop_front();
+        }
+        self.downs.push_back(Down { peer: peer.to_owned(), reason: reason.to_owned(), times: times + 1 });
     }
 }
 
@@ -97,6 +156,7 @@ mod tests {
     #[test]
     fn lines_become_a_view() {
         let mut view = View::default();
+        let now = Instant::now();
         for line in [
             r#"{"v":1,"event":"ready","id":"aa","addrs":["127.0.0.1:4433"],"ticket":"t"}"#,
             r#"{"v":1,"event":"neighbor_up","topic":"t","peer":"bb"}"#,
@@ -109,11 +169,11 @@ mod tests {
             r#"{"v":1,"event":"of a later version"}"#,
             "not json",
         ] {
-            view.on_line(line, "seed 7");
+            view.on_line(line, "seed 7", now);
         }
-        assert_eq!(view.ready, Some(Ready { id: "aa".into(), address: "aa@127.0.0.1:4433".into() }));
+        assert_eq!(view.ready, Some(Ready { id: "aa".into(), listened: "127.0.0.1:4433".into() }));
         assert_eq!(view.neighbors, BTreeSet::from(["cc".to_owned()]));
-        assert_eq!(view.probes, BTreeMap::from([(3, 1)]));
+        assert_eq!(view.probes, BTreeMap::from([(3, Arrival { copies: 1, first: now })]));
         assert_eq!(view.lagged, 4);
     }
 

@@ -315,6 +315,9 @@ impl World {
         let control = self.scratch.path().join(format!("n{host}.sock"));
         command.args(["up", "--json", "--pipe", "--topic", "t", "--until-stdin-closes", "--control"]);
         command.arg(control).args(self.place.arguments(host)).env_remove("IROH_SECRET");
+        if let Some(address) = self.place.listen(host) {
+            command.args(["--listen", &address.to_string()]);
+        }
         command.stderr(std::fs::File::create(self.log(host)).unwrap());
         for other in through {
             command.args(["--join", &self.place.reached_at(*other, &self.nodes[*other].address)]);

@@ -85,6 +85,27 @@ impl MeshBuilder {
         self
     }
 
+    /// Whether this process may have what a node needs. [`Self::spawn`] asks it too; a program that wants the sentence instead
+    /// of a runtime that cannot start asks before it starts one.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitsError`] with what it may have and what it needs: 256 descriptors, 256 MiB of address space.
+    pub fn check_process(vitals: &Vitals) -> Result<(), LimitsError> {
+        if let Some(max) = vitals.fds_max.filter(|max| *max < DESCRIPTORS_MIN) {
+            return Err(LimitsError::new(format!(
+                "this process may open {max} descriptors; a node needs at least {DESCRIPTORS_MIN} (ulimit -n)"
+            )));
+        }
+        if let Some(max) = vitals.address_space_max.filter(|max| *max < ADDRESS_SPACE_MIN) {
+            let (max_mib, min_mib) = (max >> 20, ADDRESS_SPACE_MIN >> 20);
+            return Err(LimitsError::new(format!(
+                "this process may map {max_mib} MiB of address space; a node needs at least {min_mib} MiB (ulimit -v)"
+            )));
+        }
+        Ok(())
+    }
+
     /// Binds the endpoint and starts the tree. Must be called within a tokio runtime.
     ///
     /// # Errors
@@ -100,7 +121,7 @@ impl MeshBuilder {
             true => vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))],
             false => listen,
         };
-        check_descriptors(Vitals::read().fds_max)?;
+        Self::check_process(&Vitals::read())?;
         let mut listeners = Listeners::new(&listen, &limits)?;
         let listen: Vec<_> = listen.iter().map(|listen| listen.addr).collect();
         let slot_free = Arc::new(Notify::new());
@@ -132,14 +153,8 @@ impl MeshBuilder {
 /// for the clients of whatever the program around it serves.
 const DESCRIPTORS_MIN: u64 = 256;
 
-fn check_descriptors(fds_max: Option<u64>) -> Result<(), LimitsError> {
-    match fds_max {
-        Some(max) if max < DESCRIPTORS_MIN => Err(LimitsError::new(format!(
-            "this process may open {max} descriptors; a node needs at least {DESCRIPTORS_MIN} (ulimit -n)"
-        ))),
-        Some(_) | None => Ok(()),
-    }
-}
+/// Address space a process with a node needs. Guess: a full node maps 60 MiB, threads reserve stacks and the allocator arenas.
+const ADDRESS_SPACE_MIN: u64 = 256 << 20;
 
 /// What every part of one mesh is made from. Nothing in it is process-wide.
 #[derive(Debug, Clone)]
@@ -194,9 +209,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_may_open_too_few_descriptors_is_told_how_many_it_needs() {
-        let error = check_descriptors(Some(32)).unwrap_err().to_string();
-        assert_eq!(error, "this process may open 32 descriptors; a node needs at least 256 (ulimit -n)");
-        assert_eq!((check_descriptors(Some(256)), check_descriptors(None)), (Ok(()), Ok(())));
+    fn a_process_that_may_have_too_little_is_told_how_much_it_needs() {
+        let refused = |vitals: Vitals| MeshBuilder::check_process(&vitals).unwrap_err().to_string();
+        assert_eq!(
+            refused(Vitals { fds_max: Some(32), ..Vitals::default() }),
+            "this process may open 32 descriptors; a node needs at least 256 (ulimit -n)"
+        );
+        assert_eq!(
+            refused(Vitals { address_space_max: Some(64 << 20), ..Vitals::default() }),
+            "this process may map 64 MiB of address space; a node needs at least 256 MiB (ulimit -v)"
+        );
+        let enough = Vitals { fds_max: Some(256), address_space_max: Some(256 << 20), ..Vitals::default() };
+        assert_eq!(MeshBuilder::check_process(&enough), Ok(()));
+        assert_eq!(MeshBuilder::check_process(&Vitals::default()), Ok(()));
     }
 }

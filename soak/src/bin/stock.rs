@@ -90,9 +90,9 @@ struct Cli {
     /// A node to meet. May be repeated
     #[arg(long, value_name = "ID@IP:PORT", value_parser = peer)]
     join: Vec<EndpointAddr>,
-    /// The address to bind
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
-    listen: IpAddr,
+    /// The address to bind: IP:PORT, or an IP for a free port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1", value_parser = listen)]
+    listen: SocketAddr,
     /// Only accept and close; no gossip
     #[arg(long)]
     bare: bool,
@@ -111,6 +111,11 @@ fn topic(text: &str) -> Result<TopicId, String> {
     Ok(TopicId::from_str(text).unwrap_or_else(|_| TopicId::from_bytes(*blake3::hash(text.as_bytes()).as_bytes())))
 }
 
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let ip = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));
+    text.parse().or_else(|_| ip()).map_err(|_| format!("`{text}` is no address; write it as IP or IP:PORT"))
+}
+
 fn peer(text: &str) -> Result<EndpointAddr, String> {
     let wrong = || format!("`{text}` is not a peer; write it as ID@IP:PORT");
     let (id, address) = text.split_once('@').ok_or_else(wrong)?;
@@ -127,7 +132,7 @@ async fn main() -> Result<()> {
         .address_lookup(lookup.clone())
         .alpns(vec![GOSSIP_ALPN.to_vec()])
         .clear_ip_transports()
-        .bind_addr(SocketAddr::new(cli.listen, 0))?
+        .bind_addr(cli.listen)?
         .bind()
         .await
         .with_context(|| format!("cannot bind an endpoint on {}", cli.listen))?;

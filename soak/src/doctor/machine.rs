@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
-    process::{Launch, Process},
+    process::{Launch, Process, Seat},
     socket,
 };
 
@@ -91,7 +91,7 @@ impl Machine {
 async fn try_network(harness: &Path) -> Result<Duration, String> {
     let begun = Instant::now();
     let wiring = Wiring::Switch { program: harness.to_owned(), seed: 0 };
-    let mut network = Network::new(2, wiring).await.map_err(|error| error.to_string())?;
+    let network = Network::new(2, wiring).await.map_err(|error| error.to_string())?;
     network.tallies().await.map_err(|error| error.to_string())?;
     Ok(begun.elapsed())
 }
@@ -144,11 +144,12 @@ async fn tells_heap(bin: &Path, scratch: &Path, name: &str) -> Result<bool, Stri
     let process = Process::start(Launch {
         place: &Place::loopback(),
         node: 0,
-        bin,
+        seat: &Seat { bin: bin.to_owned(), ..Seat::default() },
         control: &scratch.join(format!("{name}.sock")),
         key_file: &scratch.join(format!("{name}.key")),
         log: &scratch.join(format!("{name}.log")),
         join: &[],
+        listen: None,
         run: "doctor",
         changed: &changed,
     });

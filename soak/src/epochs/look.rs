@@ -2,7 +2,7 @@
 //!
 //! Whatever cannot be read is left out of the row; a node that knows fewer requests simply tells less.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use perennial_soak::proc_figures;
 use serde_json::{Value, json};
@@ -13,30 +13,33 @@ use crate::{
     socket,
 };
 
-/// The row of `node`, without its place in the run.
-pub(crate) async fn at(cluster: &Cluster, node: usize) -> Barrier {
+/// The row of `node`, without its place in the run. What it does not answer within `timeout` is left out.
+pub(crate) async fn at(cluster: &Cluster, node: usize, timeout: Duration) -> Barrier {
     let mut row = Barrier { node: node as u32, ..Barrier::default() };
     let Ok(process) = cluster.process(node) else { return row };
-    if let Some(pid) = process.pid() {
-        row.fds = proc_figures::open_fds(pid);
-        row.threads = proc_figures::threads(pid);
-        row.rss_bytes = proc_figures::resident(pid).map(|(now, _)| now);
-    }
+    row.fds = proc_figures::open_fds(process.pid);
+    row.threads = proc_figures::threads(process.pid);
+    row.rss_bytes = proc_figures::resident(process.pid).map(|(now, _)| now);
     if let Some((lines, errors)) = logged(&cluster.log(node)) {
         (row.log_lines, row.error_lines) = (Some(lines), Some(errors));
     }
+    // Whatever was told before the time is up counts.
+    let _ = tokio::time::timeout(timeout, ask(&process.control, &mut row)).await;
+    row
+}
+
+async fn ask(control: &Path, row: &mut Barrier) {
     // The ledger first: a connection that opens in between is then in the table and not yet in the ledger, and the next
     // look settles it.
-    if let Ok(ledger) = socket::ask(&process.control, json!({"request": "ledger"})).await {
-        on_ledger(&mut row, &ledger);
+    if let Ok(ledger) = socket::ask(control, json!({"request": "ledger"})).await {
+        on_ledger(row, &ledger);
     }
-    if let Ok(peers) = socket::ask(&process.control, json!({"request": "peers"})).await {
-        on_peers(&mut row, &peers);
+    if let Ok(peers) = socket::ask(control, json!({"request": "peers"})).await {
+        on_peers(row, &peers);
     }
-    if let Ok(status) = socket::ask(&process.control, json!({"request": "status"})).await {
-        on_status(&mut row, &status);
+    if let Ok(status) = socket::ask(control, json!({"request": "status"})).await {
+        on_status(row, &status);
     }
-    row
 }
 
 fn on_peers(row: &mut Barrier, peers: &Value) {

@@ -32,7 +32,7 @@ const NEWCOMER_MS_MAX: f64 = 2000.0;
 const LEFT_PER_IDENTITY: f64 = 512.0;
 
 /// Heap by which two looks at a settled node differ without meaning anything.
-const HEAP_NOISE: f64 = crate::judge::HEAP_NOISE as f64;
+const HEAP_NOISE: f64 = 65_536.0;
 
 /// iroh keeps the task of a remote for up to this long after its last connection.
 const REMOTE_KEPT_S: f64 = 60.0;

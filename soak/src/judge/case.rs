@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{Check, Outcome};
-use crate::{
-    plan::Step,
-    run_format::{Barrier, Happened, Record},
-};
+use crate::run_format::{Barrier, Happened, Record};
 
 /// A record, its barriers sorted into warm-up and judged, by node.
 #[derive(Debug)]
 pub(crate) struct Case<'a> {
     pub record: &'a Record,
-    /// Judged barriers of every node, in the order of their epochs.
+    /// Judged barriers of every node that is not foreign, in the order of their epochs.
     pub by_node: BTreeMap<u32, Vec<&'a Barrier>>,
 }
 
@@ -31,7 +28,9 @@ pub(crate) enum Told<T> {
 impl<'a> Case<'a> {
     pub(crate) fn new(record: &'a Record) -> Self {
         let mut by_node: BTreeMap<u32, Vec<&Barrier>> = BTreeMap::new();
-        for row in record.barriers.iter().filter(|row| row.epoch > record.info.warm_up_epochs) {
+        let is_judged =
+            |row: &&Barrier| row.epoch > record.info.warm_up_epochs && !record.info.foreign.contains(&row.node);
+        for row in record.barriers.iter().filter(is_judged) {
             by_node.entry(row.node).or_default().push(row);
         }
         by_node.values_mut().for_each(|rows| rows.sort_by_key(|row| row.epoch));
@@ -55,10 +54,7 @@ impl<'a> Case<'a> {
 
     /// Whether a node lived through the whole run, so that its counters may be followed.
     pub(crate) fn lived(&self, node: u32) -> bool {
-        !self.record.plan.iter().any(|planned| match planned.step {
-            Step::Kill { node: killed, .. } => killed == node as usize,
-            Step::Rotate { .. } | Step::Probe { .. } => false,
-        })
+        !self.record.plan.iter().any(|planned| planned.step.killed().contains(&(node as usize)))
     }
 
     /// Ends of processes that nobody ordered, in words, and whether the machine did it.
@@ -67,7 +63,10 @@ impl<'a> Case<'a> {
             Happened::Exited { commanded: false, killed_by_machine, how } => {
                 Some((event.node, how.as_str(), *killed_by_machine))
             }
-            Happened::Exited { .. } | Happened::Injected { .. } | Happened::Fault { .. } => None,
+            Happened::Exited { .. }
+            | Happened::Injected { .. }
+            | Happened::Fault { .. }
+            | Happened::Observed { .. } => None,
         })
     }
 

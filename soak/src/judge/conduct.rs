@@ -67,7 +67,7 @@ pub(crate) fn nothing_ends_by_itself(case: &Case<'_>) -> Check {
     const ID: &str = "I14";
     let faults = case.record.events.iter().flatten().filter_map(|event| match &event.happened {
         Happened::Fault { sentence } => Some(sentence.clone()),
-        Happened::Exited { .. } | Happened::Injected { .. } => None,
+        Happened::Exited { .. } | Happened::Injected { .. } | Happened::Observed { .. } => None,
     });
     let exits = case.exits().filter(|(_, _, by_machine)| !by_machine);
     let exits = exits.map(|(node, how, _)| format!("node {node} ended by itself: {how}"));
@@ -114,17 +114,21 @@ fn shrunk(before: &Barrier, after: &Barrier) -> Option<String> {
 /// I15: a storm does not flood the log.
 pub(crate) fn the_log_is_quiet(case: &Case<'_>) -> Check {
     const ID: &str = "I15";
-    // Three lines per event: it happened, it ended, and one to spare. Rotations touch several peers of a node at once.
-    const LINES_PER_EVENT_MAX: f64 = 3.0;
+    // It came, it went, and one to spare, per event or per connection, whichever there are more of: one event may touch
+    // every connection of a node.
+    const LINES_MAX: f64 = 3.0;
     let mut worst = (0.0, 0);
     for (node, rows) in &case.by_node {
         if let Some(row) = rows.iter().find(|row| row.error_lines.is_some_and(|lines| lines > 0)) {
             return fail(ID, format!("node {node} logged {} errors", row.error_lines.unwrap_or(0)));
         }
+        // A node that was started anew says who it is.
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { continue };
-        let (Some(lines), Some(more)) = (first.log_lines, last.log_lines) else { continue };
-        let events = last.events.saturating_sub(first.events).max(1) as f64;
-        let rate = more.saturating_sub(lines) as f64 / events;
+        let (Some(lines), Some(more), true) = (first.log_lines, last.log_lines, case.lived(*node)) else { continue };
+        let opened = |row: &Barrier| row.kinds.get("connection").map_or(0, |kind| kind.spawned);
+        let events = last.events.saturating_sub(first.events);
+        let cause = events.max(opened(last).saturating_sub(opened(first))).max(1);
+        let rate = more.saturating_sub(lines) as f64 / cause as f64;
         if rate > worst.0 {
             worst = (rate, *node);
         }
@@ -132,8 +136,8 @@ pub(crate) fn the_log_is_quiet(case: &Case<'_>) -> Check {
     if case.rows().all(|row| row.log_lines.is_none()) {
         return not_judged(ID, "nobody counted the lines of the logs".into());
     }
-    let words = format!("at most {:.2} lines per event, at node {}", worst.0, worst.1);
-    if worst.0 > LINES_PER_EVENT_MAX { fail(ID, words) } else { pass(ID, words) }
+    let words = format!("at most {:.2} lines per event or connection, at node {}", worst.0, worst.1);
+    if worst.0 > LINES_MAX { fail(ID, words) } else { pass(ID, words) }
 }
 
 /// I16: the harness looked often enough and did not measure itself.
@@ -166,4 +170,33 @@ pub(crate) fn the_storm_happened(case: &Case<'_>) -> Check {
         Some(fact) => unknown(ID, shown(fact)),
         None => pass(ID, facts.iter().map(shown).collect::<Vec<_>>().join("; ")),
     }
+}
+
+/// X: no figure is beyond what the scenario expects of it.
+pub(crate) fn expectations_hold(case: &Case<'_>) -> Check {
+    const ID: &str = "X";
+    let info = &case.record.info;
+    if info.limits.is_empty() {
+        return not_judged(ID, "the scenario expects nothing beyond the invariants".into());
+    }
+    let mut words = Vec::new();
+    for limit in &info.limits {
+        let judged = case.record.events.iter().flatten().filter(|event| event.epoch > info.warm_up_epochs);
+        let figures = judged.filter_map(|event| match &event.happened {
+            Happened::Observed { figure, value } if *figure == limit.what => Some((event.epoch, *value)),
+            Happened::Observed { .. }
+            | Happened::Injected { .. }
+            | Happened::Exited { .. }
+            | Happened::Fault { .. } => None,
+        });
+        let Some((epoch, worst)) = figures.max_by(|one, other| one.1.total_cmp(&other.1)) else {
+            return unknown(ID, format!("{}: never seen", limit.what));
+        };
+        let found = format!("{} {worst:.0} at most, {:.0} allowed", limit.what, limit.most);
+        if worst > limit.most {
+            return fail(ID, format!("{found}, in epoch {epoch}"));
+        }
+        words.push(found);
+    }
+    pass(ID, words.join("; "))
 }

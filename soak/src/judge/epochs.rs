@@ -1,10 +1,11 @@
-//! The judgement of a run in epochs: seventeen invariants, one function each, and one verdict. `[pure]`
+//! The judgement of a run: seventeen invariants and the expectations of its scenario, one function each, and one verdict.
+//! `[pure]`
 
 use super::{Check, Outcome, Verdict, case, case::Case, conduct, counts, memory};
 use crate::run_format::Record;
 
-/// What an invariant is called, and what it is about.
-pub(crate) const INVARIANTS: [(&str, &str); 17] = [
+/// What an invariant is called, and what it is about. `X` is what the scenario expects beyond them.
+pub(crate) const INVARIANTS: [(&str, &str); 18] = [
     ("I1", "ledger"),
     ("I2", "drained"),
     ("I3", "caps"),
@@ -22,6 +23,7 @@ pub(crate) const INVARIANTS: [(&str, &str); 17] = [
     ("I15", "logs"),
     ("I16", "harness"),
     ("I17", "sometimes"),
+    ("X", "expectations"),
 ];
 
 /// What an invariant is about, in a word.
@@ -50,6 +52,7 @@ pub(crate) fn judge(record: &Record) -> Verdict {
         conduct::the_log_is_quiet(&case),
         conduct::the_harness_is_no_suspect(&case),
         conduct::the_storm_happened(&case),
+        conduct::expectations_hold(&case),
     ]
     .into_iter()
     .map(|check| allowed(record, check))
@@ -94,12 +97,7 @@ pub(crate) fn headline(record: &Record, verdict: &Verdict) -> String {
 
 /// The exit code of one run. 70 when the harness failed, whatever the nodes did.
 pub(crate) fn exit_code(record: &Record, verdict: &Verdict) -> u8 {
-    match (&record.info.harness_error, verdict.outcome) {
-        (Some(_), _) => 70,
-        (None, Outcome::Fail) => 1,
-        (None, Outcome::Unknown | Outcome::NotJudged) => 2,
-        (None, Outcome::Pass) => 0,
-    }
+    if record.info.harness_error.is_some() { 70 } else { verdict.outcome.exit_code() }
 }
 
 /// The code of several runs: 70 before 1 before 3 before 2 before 0.

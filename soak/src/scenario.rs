@@ -1,0 +1,362 @@
+//! The scenarios: what each is about, what must have happened for it to mean anything, and what it expects
+//! beyond the invariants that hold for all. `[pure]`
+//!
+//! A scenario is a row of data. Its events are drawn in `plan.rs` and carried out in `actions/`; these report named
+//! figures ([`crate::actions::Done`]), and facts and limits refer to the figures by name.
+
+use std::collections::BTreeSet;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::{
+    args::{EPOCHS, WARM_UP_EPOCHS},
+    run_format::{Fact, Happened, Limit, Record},
+};
+
+/// What a storm consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Scenario {
+    /// Nodes leave the topic and rejoin it while every process lives
+    Rotate,
+    /// No events at all; shuffles go on
+    Idle,
+    /// Nodes die by SIGKILL and come back as strangers
+    KillFresh,
+    /// Nodes die by SIGKILL and come back with the same key
+    KillSame,
+    /// Nodes die by SIGKILL and come back with the same key on the same UDP port
+    KillSamePort,
+    /// Nodes are told to stop and come back
+    Graceful,
+    /// Nodes are halted by SIGSTOP, for less and for more than the idle timeout
+    Pause,
+    /// Half, four fifths or nine tenths of the nodes die at once
+    Mass,
+    /// An application stops reading, a neighbour stops altogether, and messages pour in
+    SlowReader,
+    /// Half of the nodes are stock iroh-gossip
+    Mixed,
+    /// Nodes are started with too few descriptors and too little memory
+    Limits,
+    /// A seeded mixture of the others
+    Mix,
+}
+
+/// How a fact is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// Events whose victim was a neighbour of the observer.
+    Touching,
+    /// Figures of this name.
+    Observed(&'static str),
+    /// The sum of the figures of this name.
+    Sum(&'static str),
+    /// Different actions among the events.
+    Actions,
+}
+
+/// How often, at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Least {
+    Times(u64),
+    /// Percent of the judged events.
+    Percent(u64),
+}
+
+/// Something that must have happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FactRule {
+    /// In words.
+    pub name: &'static str,
+    pub counted: Counted,
+    pub least: Least,
+}
+
+/// A figure and what it may be at most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct LimitRule {
+    /// The figure's name. Its unit is its last word.
+    pub what: &'static str,
+    pub most: f64,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spec {
+    pub summary: &'static str,
+    /// Processes, unless asked otherwise.
+    pub nodes: u16,
+    /// Events of one epoch, unless asked otherwise.
+    pub events: u32,
+    /// About how long an event takes, in seconds; for `list` and the time left.
+    pub event_s: f64,
+    /// Whether a node is stock iroh-gossip. Of such a node only what it says is judged, not what it holds.
+    pub stock: fn(usize) -> bool,
+    pub facts: &'static [FactRule],
+    pub limits: &'static [LimitRule],
+}
+
+const TOUCHING: FactRule = FactRule {
+    name: "an event's victim was a neighbour of the observer",
+    counted: Counted::Touching,
+    // With a view of five among ten, half of the events hit a neighbour; a fifth is what a storm elsewhere would not.
+    least: Least::Percent(20),
+};
+
+/// A node that came back has a neighbour within 5 s. A twentieth of a second is usual.
+const REJOINED: LimitRule = LimitRule { what: "rejoined after ms", most: 5_000.0 };
+
+const STORM: Spec = Spec {
+    summary: "",
+    nodes: 12,
+    events: 50,
+    event_s: 0.5,
+    stock: |_| false,
+    facts: &[TOUCHING],
+    limits: &[REJOINED],
+};
+
+const KILL: Spec = Spec { event_s: 0.8, ..STORM };
+
+impl Scenario {
+    /// Every scenario, in the order of `list`.
+    pub(crate) const ALL: [Scenario; 12] = [
+        Scenario::Rotate,
+        Scenario::Idle,
+        Scenario::KillFresh,
+        Scenario::KillSame,
+        Scenario::KillSamePort,
+        Scenario::Graceful,
+        Scenario::Pause,
+        Scenario::Mass,
+        Scenario::SlowReader,
+        Scenario::Mixed,
+        Scenario::Limits,
+        Scenario::Mix,
+    ];
+
+    /// The name on the command line and in reports.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// The scenario of that name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scenario| scenario.name() == name)
+    }
+
+    /// Its row.
+    pub(crate) fn spec(self) -> Spec {
+        match self {
+            Scenario::Rotate => Spec {
+                summary: "nodes leave the topic and rejoin it while every process lives",
+                event_s: 0.15,
+                ..STORM
+            },
+            Scenario::Idle => Spec {
+                summary: "no events at all; shuffles go on",
+                events: 1,
+                event_s: 30.0,
+                facts: &[FactRule {
+                    name: "connections that shuffles opened",
+                    counted: Counted::Sum("opened while idle"),
+                    least: Least::Times(8),
+                }],
+                limits: &[],
+                ..STORM
+            },
+            Scenario::KillFresh => Spec { summary: "nodes die by SIGKILL and come back as strangers", ..KILL },
+            Scenario::KillSame => Spec { summary: "nodes die by SIGKILL and come back with the same key", ..KILL },
+            Scenario::KillSamePort => {
+                Spec { summary: "nodes die by SIGKILL and come back with the same key on the same UDP port", ..KILL }
+            }
+            Scenario::Graceful => Spec {
+                summary: "nodes are told to stop, and come back",
+                event_s: 1.0,
+                facts: &[
+                    TOUCHING,
+                    FactRule {
+                        name: "neighbours that named the farewell as their reason",
+                        counted: Counted::Sum("farewells heard"),
+                        least: Least::Percent(50),
+                    },
+                ],
+                limits: &[REJOINED, LimitRule { what: "forgotten after ms", most: 1_000.0 }],
+                ..STORM
+            },
+            Scenario::Pause => Spec {
+                summary: "nodes are halted by SIGSTOP, for less and for more than the idle timeout",
+                events: 6,
+                event_s: 8.0,
+                facts: &[
+                    FactRule {
+                        name: "pauses shorter than the idle timeout",
+                        counted: Counted::Observed("neighbours lost in a short pause"),
+                        least: Least::Percent(40),
+                    },
+                    FactRule {
+                        name: "pauses longer than the idle timeout",
+                        counted: Counted::Observed("back after a long pause ms"),
+                        least: Least::Percent(10),
+                    },
+                ],
+                limits: &[
+                    LimitRule { what: "neighbours lost in a short pause", most: 0.0 },
+                    LimitRule { what: "back after a long pause ms", most: 10_000.0 },
+                ],
+                ..STORM
+            },
+            Scenario::Mass => Spec {
+                summary: "half, four fifths or nine tenths of the nodes die at once",
+                nodes: 20,
+                events: 1,
+                event_s: 25.0,
+                stock: |_| false,
+                facts: &[FactRule {
+                    name: "survivors that lost their whole view",
+                    counted: Counted::Sum("survivors without a living neighbour"),
+                    least: Least::Times(1),
+                }],
+                limits: &[LimitRule { what: "survivors whole again after ms", most: 25_000.0 }],
+            },
+            Scenario::SlowReader => Spec {
+                summary: "an application stops reading, a neighbour stops altogether, and messages pour in",
+                nodes: 8,
+                events: 2,
+                event_s: 12.0,
+                facts: &[FactRule {
+                    name: "events an application was told it lost",
+                    counted: Counted::Sum("events told as lost"),
+                    least: Least::Times(1),
+                }],
+                limits: &[
+                    LimitRule { what: "p99 beyond half as much again ms", most: 0.0 },
+                    LimitRule { what: "messages lost by readers that read", most: 0.0 },
+                ],
+                ..STORM
+            },
+            Scenario::Mixed => Spec {
+                summary: "half of the nodes are stock iroh-gossip",
+                event_s: 0.3,
+                stock: |node| node % 2 == 1,
+                facts: &[
+                    TOUCHING,
+                    FactRule {
+                        name: "neighbours of ours that are stock",
+                        counted: Counted::Sum("links from ours to stock"),
+                        least: Least::Times(1),
+                    },
+                    FactRule {
+                        name: "neighbours of stock that are ours",
+                        counted: Counted::Sum("links from stock to ours"),
+                        least: Least::Times(1),
+                    },
+                ],
+                ..STORM
+            },
+            Scenario::Limits => Spec {
+                summary: "nodes are started with too few descriptors and too little memory",
+                nodes: 7,
+                events: 8,
+                event_s: 1.0,
+                facts: &[
+                    FactRule {
+                        name: "refusals with a reason",
+                        counted: Counted::Sum("refused with a reason"),
+                        least: Least::Times(1),
+                    },
+                    FactRule { name: "starts", counted: Counted::Sum("started"), least: Least::Times(1) },
+                ],
+                limits: &[LimitRule { what: "ended without a reason", most: 0.0 }],
+                ..STORM
+            },
+            Scenario::Mix => Spec {
+                summary: "a seeded mixture of the others",
+                event_s: 1.0,
+                facts: &[
+                    TOUCHING,
+                    FactRule { name: "kinds of fault", counted: Counted::Actions, least: Least::Times(5) },
+                ],
+                ..STORM
+            },
+        }
+    }
+}
+
+impl Spec {
+    /// About how long a run of the usual length takes.
+    pub(crate) fn minutes(&self) -> f64 {
+        /// From the last event of an epoch to its barrier, where nothing is wrong.
+        const CALM_S: f64 = 9.0;
+        let epochs = f64::from(WARM_UP_EPOCHS + EPOCHS);
+        (epochs * (f64::from(self.events) * self.event_s + CALM_S) / 60.0).ceil()
+    }
+
+    /// What came of the facts over the judged epochs of a run.
+    pub(crate) fn facts(&self, record: &Record) -> Vec<Fact> {
+        let info = &record.info;
+        let planned = u64::from(info.epochs * info.events_per_epoch);
+        let minimum = |least| match least {
+            Least::Times(times) => times,
+            Least::Percent(percent) => planned * percent / 100,
+        };
+        let judged = || record.events.iter().flatten().filter(|event| event.epoch > info.warm_up_epochs);
+        let fact = |rule: &FactRule| Fact {
+            name: rule.name.to_owned(),
+            minimum: minimum(rule.least),
+            reached: Some(rule.counted.over(judged().map(|event| &event.happened))),
+        };
+        self.facts.iter().map(fact).collect()
+    }
+
+    /// Its limits, for the record.
+    pub(crate) fn limits(&self) -> Vec<Limit> {
+        self.limits.iter().map(|rule| Limit { what: rule.what.to_owned(), most: rule.most }).collect()
+    }
+}
+
+impl Counted {
+    fn over<'a>(self, happened: impl Iterator<Item = &'a Happened>) -> u64 {
+        let mut actions = BTreeSet::new();
+        let (mut touching, mut seen, mut sum) = (0, 0, 0.0);
+        for happened in happened {
+            match (happened, self) {
+                (Happened::Injected { action, touching: touches, .. }, _) => {
+                    actions.insert(action.as_str());
+                    touching += u64::from(*touches);
+                }
+                (Happened::Observed { figure, value }, Counted::Observed(name) | Counted::Sum(name))
+                    if figure == name =>
+                {
+                    seen += 1;
+                    sum += value;
+                }
+                (Happened::Observed { .. } | Happened::Exited { .. } | Happened::Fault { .. }, _) => {}
+            }
+        }
+        match self {
+            Counted::Touching => touching,
+            Counted::Observed(_) => seen,
+            Counted::Sum(_) => sum as u64,
+            Counted::Actions => actions.len() as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_is_listed_once_and_found_by_its_name() {
+        assert_eq!(Scenario::ALL.len(), Scenario::value_variants().len());
+        for scenario in Scenario::ALL {
+            assert_eq!(Scenario::named(&scenario.name()), Some(scenario));
+            let spec = scenario.spec();
+            assert!(!spec.summary.is_empty() && !spec.facts.is_empty(), "{scenario:?}");
+        }
+        assert_eq!(Scenario::KillSamePort.name(), "kill-same-port");
+    }
+}
