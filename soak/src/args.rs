@@ -9,10 +9,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use iroh_gossip::proto::TopicId;
-use perennial_soak::{
-    attack::{COUNT_MAX, Kind},
-    netns::tools::PlaceError,
-};
+use perennial_soak::attack::{COUNT_MAX, Kind};
 
 use crate::{
     judge::epochs::INVARIANTS,
@@ -37,10 +34,6 @@ pub(crate) struct Cli {
 const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 unknown (too little evidence), 64 usage, 69 no node binary, or \
                           no rights or programs for what was asked, \
                           70 the harness itself failed, 130/143 by signal";
-
-const DOCTOR_HELP: &str = "\
-Hosts, a small disk and a wrong clock are made, tried and taken away again; namespaces and mounts that
-killed runs have left are removed. Exit codes: 0 every scenario can run here, 69 some cannot.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -72,7 +65,7 @@ pub(crate) enum Verb {
         seed: u64,
     },
     /// Find out what this machine can and cannot do for a soak, and what would mend it
-    #[command(after_help = DOCTOR_HELP)]
+    #[command(after_help = crate::doctor::HELP)]
     Doctor {
         /// One JSON object
         #[arg(long)]
@@ -275,6 +268,9 @@ impl Run {
         }
         if let Some(bin) = &self.common.bin {
             option("bin", bin.display().to_string());
+        }
+        if self.common.net == Net::Netns {
+            option("net", "netns".into());
         }
         words.extend(self.common.arg.iter().map(|arg| format!("--arg={arg}")));
         words
@@ -484,11 +480,6 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => number.checked_mul(3600).map(Duration::from_secs).ok_or_else(wrong),
         _ => Err(wrong()),
     }
-}
-
-/// The exit code of an error: what the machine lacks is not the harness's own failure.
-pub(crate) fn error_code(error: &anyhow::Error) -> u8 {
-    if error.downcast_ref::<PlaceError>().is_some_and(PlaceError::is_lack) { LACKING } else { HARNESS }
 }
 
 /// The node binary: the one asked for, else the one beside `beside`, else an error that says how to get one.

@@ -12,8 +12,9 @@ use self::{
     machine::Machine,
 };
 
-/// Some scenario cannot run here.
-const LACKING: u8 = 69;
+pub(crate) const HELP: &str = "\
+Hosts, a small disk and a wrong clock are made, tried and taken away again; namespaces and mounts that
+killed runs have left are removed. Exit codes: 0 every scenario can run here, 69 some cannot.";
 
 /// Looks at the machine, prints what it means, and chooses the exit code.
 pub(crate) async fn run(json: bool) -> Result<u8> {
@@ -30,7 +31,7 @@ pub(crate) async fn run(json: bool) -> Result<u8> {
             _ => println!("\n{lacks} things are missing; the scenarios named there cannot run here"),
         }
     }
-    Ok(if lacks == 0 { 0 } else { LACKING })
+    Ok(if lacks == 0 { 0 } else { crate::args::LACKING })
 }
 
 fn text(checks: &[Check]) -> String {

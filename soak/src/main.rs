@@ -125,7 +125,7 @@ fn end(outcome: Result<u8>) -> ExitCode {
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            args::error_code(&error).into()
+            run::error_code(&error).into()
         }
     }
 }

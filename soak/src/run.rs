@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use perennial_soak::{netns::Wiring, place::Place};
+use perennial_soak::{
+    netns::{Wiring, tools::PlaceError},
+    place::Place,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -94,9 +97,14 @@ fn finish(common: &args::Common, runs: usize, draw: impl Fn(usize) -> Result<(Re
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            args::error_code(&error).into()
+            error_code(&error).into()
         }
     }
+}
+
+/// The exit code of an error: what the machine lacks is not the harness's own failure.
+pub(crate) fn error_code(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref::<PlaceError>().is_some_and(PlaceError::is_lack) { args::LACKING } else { args::HARNESS }
 }
 
 /// How one run came out.

@@ -14,6 +14,7 @@ use std::{
 use perennial_soak::{
     netns::{
         Network, Wiring,
+        cuts::Cut,
         leftovers::Leftovers,
         switch::line::Conditions,
         tools::{IP, PlaceError, must_be_root},
@@ -34,11 +35,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// The tests, in order.
-const TESTS: [&str; 8] = [
+const TESTS: [&str; 9] = [
     "a_cut_is_a_fact_with_a_number_and_ends_with_heal",
     "a_one_way_cut_lets_the_other_way_through",
     "a_delayed_link_takes_its_time",
     "a_lossy_link_loses_and_messages_arrive",
+    "a_dozen_hosts_are_cut_three_ways",
     "a_node_that_moves_is_reached_again",
     "a_node_with_a_full_disk_says_so_and_goes_on",
     "a_clock_is_set_while_a_node_runs",
@@ -76,6 +78,7 @@ async fn run(name: &str) -> Result<String, PlaceError> {
         "a_one_way_cut_lets_the_other_way_through" => cut_one_way().await,
         "a_delayed_link_takes_its_time" => delay().await,
         "a_lossy_link_loses_and_messages_arrive" => lose().await,
+        "a_dozen_hosts_are_cut_three_ways" => three_ways().await,
         "a_node_that_moves_is_reached_again" => flip().await,
         "a_node_with_a_full_disk_says_so_and_goes_on" => fill().await,
         "what_a_killed_run_left_is_removed_and_nothing_else" => sweep().await,
@@ -155,6 +158,49 @@ async fn lose() -> Result<String, PlaceError> {
     assert_eq!(world.nodes[1].seen.len(), 100);
     assert_eq!(world.nodes[1].doubled, 0, "the application saw a message twice");
     Ok(format!("{sum:?}"))
+}
+
+/// With datagrams and no nodes, so that every pair is tried: a dozen nodes would be a soak.
+async fn three_ways() -> Result<String, PlaceError> {
+    const HOSTS: usize = 12;
+    let mut took = Vec::new();
+    let mut dropped = 0;
+    for wiring in [Wiring::Bridge, switch()] {
+        let begun = Instant::now();
+        let place = Place::namespaces(HOSTS, wiring).await?;
+        took.push(begun.elapsed());
+        let groups: Vec<Vec<usize>> =
+            (0..3).map(|group| (0..HOSTS).filter(|host| host % 3 == group).collect()).collect();
+        assert_eq!(place.partition(&groups).await?, 3 * 4 * 8);
+        let network = place.network()?;
+        for host in 0..HOSTS {
+            // To everyone else; nobody listens, and nobody has to.
+            let send = |other: usize| format!("echo x >/dev/udp/{}/9", network.address(other));
+            let sends: Vec<String> = (0..HOSTS).filter(|other| *other != host).map(send).collect();
+            network.look(host, &["bash", "-c", &sends.join("; ")]).await?;
+        }
+        // Each pair in one direction or the other: who was asked for its address knows the asker's, and need not ask.
+        let deadline = Instant::now() + PATIENCE;
+        let silent = |cuts: &[Cut]| {
+            let packets =
+                |from, to| cuts.iter().find(|cut| (cut.from, cut.to) == (from, to)).map_or(0, |cut| cut.packets);
+            cuts.iter().filter(|cut| packets(cut.from, cut.to) + packets(cut.to, cut.from) == 0).count()
+        };
+        while silent(&place.cuts().await?) > 0 {
+            assert!(Instant::now() < deadline, "{:?}", place.cuts().await?);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for (host, group) in (0..HOSTS).map(|host| (host, &groups[host % 3])) {
+            let neighbors = network.look(host, &["ip", "neigh", "show", "dev", "eth0"]).await?;
+            for other in group.iter().filter(|other| **other != host) {
+                let address = format!("{} ", network.address(*other));
+                let line = neighbors.lines().find(|line| line.starts_with(&address)).unwrap_or_default();
+                assert!(line.contains("lladdr"), "host {host} did not reach {other} of its own group: {neighbors}");
+            }
+        }
+        dropped += place.heal().await?.iter().map(|cut| cut.packets).sum::<u64>();
+    }
+    Ok(format!("{HOSTS} hosts in {took:?}, {dropped} packets dropped"))
 }
 
 async fn flip() -> Result<String, PlaceError> {
