@@ -32,8 +32,7 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 unknown (too little evidence), 64 usage, 69 no node binary, or \
-                          no rights or programs for what was asked, \
-                          70 the harness itself failed, 130/143 by signal";
+                          what was asked needs more of the machine, 70 the harness failed, 130/143 by signal";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -352,7 +351,7 @@ Attacks, each NAME or NAME:COUNT:
 
 Meanwhile a stock peer publishes a probe every 50 ms, and the victim's application echoes it. Both
 victims need their counted heap:
-  cargo build --release -p perennial-node -p perennial-soak --features perennial-node/count-heap
+  cargo build --release -p perennial-node -p perennial-soak --features perennial-node/soak
   target/release/perennial-soak flood spoofed:500 spoofed:2000 idle:2000";
 
 /// Options of `flood`.

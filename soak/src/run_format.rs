@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub(crate) use rows::{Barrier, Kind, Look, Store, barriers_csv, looks_csv, read_barriers, read_looks};
+pub(crate) use rows::{
+    Barrier, Edges, Kind, Lingering, Look, Retired, Store, barriers_csv, looks_csv, read_barriers, read_looks,
+};
 
 /// The version every file of a run belongs to.
 pub(crate) const SCHEMA: u32 = 1;

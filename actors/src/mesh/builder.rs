@@ -21,8 +21,10 @@ use crate::{
     history::History,
     limits::{Limits, LimitsError},
     listeners::{Listen, Listeners},
+    lives::Lives,
     redial::Redials,
     routes::Routes,
+    stores::StoreUse,
     supervisor::Nursery,
     vitals::Vitals,
     wire::addr::AddrInfo,
@@ -134,6 +136,7 @@ impl MeshBuilder {
             door: Door::new(&limits, listeners.all(), rand::random(), Instant::now(), bell(slot_free.clone())),
             listeners,
             slot_free,
+            lives: Lives::new(&limits),
             history: Arc::new(Mutex::new(History::new(limits.history_max))),
             routes: Routes::default(),
             counters: Counters::default(),
@@ -172,6 +175,7 @@ pub(crate) struct Parts {
     /// Rung by the door, heard by the acceptor.
     pub(crate) slot_free: Arc<Notify>,
     pub(crate) history: Arc<Mutex<History>>,
+    pub(crate) lives: Lives,
     pub(crate) scarce: Arc<AtomicBool>,
     pub(crate) draining: Arc<AtomicBool>,
 }
@@ -193,9 +197,30 @@ impl Parts {
             lists: self.lists.clone(),
             redials: self.redials.clone(),
             history: self.history.clone(),
+            lives: self.lives.clone(),
             scarce: self.scarce.clone(),
             draining: self.draining.clone(),
         }
+    }
+
+    /// The maps, queues and caches that all share, with the remotes that have a supervisor: now, and at most.
+    pub(crate) fn stores(&self, peers: (usize, usize)) -> Vec<StoreUse> {
+        let limits = &self.limits;
+        let (topics, remotes) = self.routes.sizes();
+        let history = self.history.lock().expect("no holder panics").iter().count();
+        let mut stores = vec![
+            StoreUse::new("peers", None, peers),
+            StoreUse::new("connection_tasks", None, self.lives.sizes()),
+            StoreUse::unmarked("routes_topics", Some(limits.topics_max), topics),
+            StoreUse::unmarked("routes_peers", None, remotes),
+            // It never shrinks.
+            StoreUse::new("history", Some(limits.history_max), (history, history)),
+        ];
+        stores.extend(self.addresses.stores());
+        stores.extend(self.redials.stores());
+        stores.extend(self.lists.stores());
+        stores.extend(self.door.stores());
+        stores
     }
 
     /// Our own addresses, as the endpoint knows them now.
