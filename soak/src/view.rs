@@ -2,10 +2,12 @@
 //!
 //! Lines come from `process.rs`; this file only remembers what they mean.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Instant,
+};
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 /// One process as seen from outside.
 #[derive(Debug, Default)]

@@ -6,6 +6,7 @@
 //! and `stop`, and answers everything else with its `status`. The end of stdin ends the process like `stop`: goodbyes are
 //! said.
 use std::{
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
     sync::{
@@ -41,7 +42,7 @@ use tokio::{
 #[global_allocator]
 static HEAP: perennial_heap::Counting = perennial_heap::Counting;
 
-/// A stock iroh-gossip node on 127.0.0.1.
+/// A stock iroh-gossip node on one address.
 #[derive(Debug, Parser)]
 struct Cli {
     /// Ignored, as are the other arguments of `perennial up` that mean nothing here
@@ -56,6 +57,9 @@ struct Cli {
     /// A node to meet. May be repeated
     #[arg(long, value_name = "ID@IP:PORT", value_parser = peer)]
     join: Vec<EndpointAddr>,
+    /// The address to bind: IP:PORT, or an IP for a free port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1", value_parser = listen)]
+    listen: SocketAddr,
     /// Only accept and close; no gossip
     #[arg(long)]
     bare: bool,
@@ -89,6 +93,11 @@ fn topic(text: &str) -> Result<TopicId, String> {
     Ok(TopicId::from_str(text).unwrap_or_else(|_| TopicId::from_bytes(*blake3::hash(text.as_bytes()).as_bytes())))
 }
 
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let ip = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));
+    text.parse().or_else(|_| ip()).map_err(|_| format!("`{text}` is no address; write it as IP or IP:PORT"))
+}
+
 fn peer(text: &str) -> Result<EndpointAddr, String> {
     let wrong = || format!("`{text}` is not a peer; write it as ID@IP:PORT");
     let (id, address) = text.split_once('@').ok_or_else(wrong)?;
@@ -109,10 +118,10 @@ async fn main() -> Result<()> {
         .address_lookup(lookup.clone())
         .alpns(vec![GOSSIP_ALPN.to_vec()])
         .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")?
+        .bind_addr(cli.listen)?
         .bind()
         .await
-        .context("cannot bind an endpoint on 127.0.0.1")?;
+        .with_context(|| format!("cannot bind an endpoint on {}", cli.listen))?;
     let listener = UnixListener::bind(&cli.control);
     let listener = listener.with_context(|| format!("cannot listen on {}", cli.control.display()))?;
     let figures = Figures { endpoint: endpoint.clone(), neighbors: AtomicU64::new(0), peak: AtomicU64::new(0) };

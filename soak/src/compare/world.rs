@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use perennial_soak::place::Place;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -102,7 +103,7 @@ impl<'a> World<'a> {
         let logs = directory.join("logs");
         std::fs::create_dir_all(&logs).map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
         let seat = Seat { bin: self.subject.bin.clone(), ..Seat::default() };
-        let cluster = Cluster::new(vec![seat; nodes], directory, logs, self.run());
+        let cluster = Cluster::new(Place::loopback(), vec![seat; nodes], directory, logs, self.run());
         cluster.form().await?;
         Ok(cluster)
     }

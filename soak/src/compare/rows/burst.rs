@@ -116,7 +116,7 @@ mod tests {
         let text = message(99_999, "seed 7");
         assert_eq!(text.len(), MESSAGE_BYTES);
         let mut view = View::default();
-        view.on_line(&format!(r#"{{"event":"message","text":"{text}"}}"#), "seed 7", tokio::time::Instant::now());
+        view.on_line(&format!(r#"{{"event":"message","text":"{text}"}}"#), "seed 7", std::time::Instant::now());
         assert!(view.probes.contains_key(&99_999));
     }
 }
