@@ -4,10 +4,15 @@
 //! nothing: limits on the figures are the scenario's. A node that does wrong where anyone can see it is a fault, in words;
 //! only a node the storm cannot do without ends the run.
 
+mod fill;
+mod give_up;
 mod leave;
 mod mass;
+mod meet;
 mod pause;
 mod restart;
+mod strangers;
+mod watch;
 
 use std::time::Duration;
 
@@ -52,7 +57,12 @@ pub(crate) async fn carry_out(cluster: &Cluster, step: &Step) -> Result<Done, Fa
         Step::Quit { node, via, away_ms } => restart::quit(cluster, node, via, ms(away_ms)).await,
         Step::Pause { node, for_ms } => pause::pause(cluster, node, ms(for_ms)).await,
         Step::Mass { ref nodes } => mass::mass(cluster, nodes).await,
-        Step::Probe { .. } => Ok(Done::default()),
+        Step::Meet { nodes, via } => meet::meet(cluster, nodes, via).await,
+        Step::ComeBack { node, via } => meet::come_back(cluster, node, via).await,
+        Step::GiveUp { dials } => give_up::give_up(cluster, dials).await,
+        Step::Strangers { kind, count } => strangers::besiege(cluster, kind, count).await,
+        Step::Fill { cap } => fill::fill(cluster, cap).await,
+        Step::Quiet { .. } | Step::Probe { .. } => Ok(Done::default()),
     }
 }
 

@@ -83,6 +83,11 @@ impl Cluster {
         self.seats.len()
     }
 
+    /// The name of the run, in every probe.
+    pub(crate) fn run(&self) -> &str {
+        &self.run
+    }
+
     /// Starts every node, the observer first, and waits until they form one mesh.
     pub(crate) async fn form(&self) -> Result<(), Fault> {
         for node in 0..self.len() {
@@ -150,15 +155,31 @@ impl Cluster {
         self.start(node, &through, listen).await
     }
 
-    /// Publishes a numbered message now, and waits for it everywhere.
-    pub(crate) async fn publish_probe(&self, from: usize) -> Result<Probe, Fault> {
+    /// Publishes a numbered message; the number, and when it was handed over.
+    pub(crate) async fn publish_numbered(&self, from: usize) -> Result<(u32, Instant), Fault> {
         let number = self.probes.fetch_add(1, Ordering::Relaxed) as u32 + 1;
         let text = probe_text(number, &self.run);
         let publisher = self.process(from)?;
-        // Who is away now need not hear it, and who comes later need not either.
-        let others: Vec<_> = self.live().into_iter().filter(|(node, _)| *node != from).collect();
         let published = Instant::now();
         publisher.publish(&text).await.map_err(|error| format!("node {from} takes no input: {error:#}"))?;
+        Ok((number, published))
+    }
+
+    /// Forgets that these messages ever arrived.
+    pub(crate) fn forget_probes(&self, numbers: &[u32]) {
+        for (_, process) in self.live() {
+            let mut view = process.view();
+            for number in numbers {
+                view.probes.remove(number);
+            }
+        }
+    }
+
+    /// Publishes a numbered message now, and waits for it everywhere.
+    pub(crate) async fn publish_probe(&self, from: usize) -> Result<Probe, Fault> {
+        // Who is away now need not hear it, and who comes later need not either.
+        let others: Vec<_> = self.live().into_iter().filter(|(node, _)| *node != from).collect();
+        let (number, published) = self.publish_numbered(from).await?;
         let is_missing = |process: &Process| !process.view().probes.contains_key(&number);
         self.wait(published + PROBE_TIMEOUT, |_| others.iter().all(|(_, process)| !is_missing(process))).await;
         let missed = others.iter().filter(|(_, process)| is_missing(process)).map(|(node, _)| *node).collect();

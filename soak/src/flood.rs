@@ -3,12 +3,12 @@
 //! `course` runs one flood against one victim, `rounds` those who come and go; `victim`, `attacker`, `peer` and `sampler`
 //! are the parties; `evidence` and `criteria` think; `table` writes. How the attacker works is in the library.
 
-mod attacker;
+pub(crate) mod attacker;
 mod course;
 mod criteria;
-mod evidence;
-mod peer;
-mod probes;
+pub(crate) mod evidence;
+pub(crate) mod peer;
+pub(crate) mod probes;
 mod rounds;
 mod sampler;
 mod samples;

@@ -279,7 +279,11 @@ impl args::Common {
         let env =
             [("MALLOC_ARENA_MAX", "2"), ("MALLOC_TRIM_THRESHOLD_", "131072"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        Ok((0..info.nodes).map(|_| Seat { env: env.clone(), ..seat.clone() }).collect())
+        let mut seats: Vec<Seat> = (0..info.nodes).map(|_| Seat { env: env.clone(), ..seat.clone() }).collect();
+        if let Some((scenario, observer)) = Scenario::named(&info.scenario).zip(seats.get_mut(OBSERVER)) {
+            observer.args.extend(scenario.spec().observer_args.iter().map(|arg| (*arg).to_owned()));
+        }
+        Ok(seats)
     }
 
     /// The directory of a run, made.

@@ -4,6 +4,8 @@
 //! A scenario is a row of data. Its events are drawn in `plan.rs` and carried out in `actions/`; these report named
 //! figures ([`crate::actions::Done`]), and facts and limits refer to the figures by name.
 
+pub(crate) mod strangers;
+
 use std::collections::BTreeSet;
 
 use clap::ValueEnum;
@@ -36,6 +38,20 @@ pub(crate) enum Scenario {
     Mass,
     /// A seeded mixture of the others
     Mix,
+    /// Two nodes dial each other at once, or redial while the old connection is up
+    Supersede,
+    /// The observer dials who never answers, and gives up
+    HalfOut,
+    /// Strangers stop in the middle of their handshake with the observer
+    HalfIn,
+    /// First packets of clients that do not exist flood the observer
+    FloodSpoof,
+    /// Identities that finish their handshake and do nothing flood the observer
+    FloodIdle,
+    /// Spoofed, idle, abandoned and stalled at once flood the observer
+    FloodMix,
+    /// Strangers fill the observer to its caps, and one more knocks
+    Cap,
 }
 
 /// How a fact is counted.
@@ -88,6 +104,8 @@ pub(crate) struct Spec {
     pub event_s: f64,
     pub facts: &'static [FactRule],
     pub limits: &'static [LimitRule],
+    /// More arguments of the observer's `up`.
+    pub observer_args: &'static [&'static str],
 }
 
 const TOUCHING: FactRule = FactRule {
@@ -100,13 +118,21 @@ const TOUCHING: FactRule = FactRule {
 /// A node that came back has a neighbour within 5 s. A twentieth of a second is usual.
 const REJOINED: LimitRule = LimitRule { what: "rejoined after ms", most: 5_000.0 };
 
-const STORM: Spec = Spec { summary: "", nodes: 12, events: 50, event_s: 0.5, facts: &[TOUCHING], limits: &[REJOINED] };
+const STORM: Spec = Spec {
+    summary: "",
+    nodes: 12,
+    events: 50,
+    event_s: 0.5,
+    facts: &[TOUCHING],
+    limits: &[REJOINED],
+    observer_args: &[],
+};
 
 const KILL: Spec = Spec { event_s: 0.8, ..STORM };
 
 impl Scenario {
     /// Every scenario, in the order of `list`.
-    pub(crate) const ALL: [Scenario; 9] = [
+    pub(crate) const ALL: [Scenario; 16] = [
         Scenario::Rotate,
         Scenario::Idle,
         Scenario::KillFresh,
@@ -116,6 +142,13 @@ impl Scenario {
         Scenario::Pause,
         Scenario::Mass,
         Scenario::Mix,
+        Scenario::Supersede,
+        Scenario::HalfOut,
+        Scenario::HalfIn,
+        Scenario::FloodSpoof,
+        Scenario::FloodIdle,
+        Scenario::FloodMix,
+        Scenario::Cap,
     ];
 
     /// The name on the command line and in reports.
@@ -200,6 +233,7 @@ impl Scenario {
                     least: Least::Times(1),
                 }],
                 limits: &[LimitRule { what: "survivors whole again after ms", most: 25_000.0 }],
+                ..STORM
             },
             Scenario::Mix => Spec {
                 summary: "a seeded mixture of the others",
@@ -210,6 +244,32 @@ impl Scenario {
                 ],
                 ..STORM
             },
+            Scenario::Supersede => strangers::SUPERSEDE,
+            Scenario::HalfOut => strangers::HALF_OUT,
+            Scenario::HalfIn => strangers::HALF_IN,
+            Scenario::FloodSpoof => strangers::FLOOD_SPOOF,
+            Scenario::FloodIdle => strangers::FLOOD_IDLE,
+            Scenario::FloodMix => strangers::FLOOD_MIX,
+            Scenario::Cap => strangers::CAP,
+        }
+    }
+
+    /// Whether remotes finish a handshake, or are dialed, that nobody has seen before and nobody sees again.
+    pub(crate) fn has_strangers(self) -> bool {
+        match self {
+            Scenario::HalfOut | Scenario::HalfIn | Scenario::FloodIdle | Scenario::FloodMix | Scenario::Cap => true,
+            // A spoofed packet is nobody, and nodes that come back fresh come back to everyone at any time.
+            Scenario::FloodSpoof
+            | Scenario::Supersede
+            | Scenario::Rotate
+            | Scenario::Idle
+            | Scenario::KillFresh
+            | Scenario::KillSame
+            | Scenario::KillSamePort
+            | Scenario::Graceful
+            | Scenario::Pause
+            | Scenario::Mass
+            | Scenario::Mix => false,
         }
     }
 }
