@@ -37,8 +37,8 @@ use crate::{
     connection::{self, Established},
     context::Context,
     counters::Reason,
-    ledger::Kind,
     listeners::{ListenerId, Listeners},
+    mishaps::Loop,
     supervisor::Heartbeat,
 };
 
@@ -107,7 +107,7 @@ impl Acceptor {
                 // Bookkeeping first: it is cheap, and a flood of arrivals must not keep ended handshakes in the table, nor
                 // take the slot that somebody waits for.
                 biased;
-                strike = self.context.nursery.faults.strike(Kind::Acceptor) => {
+                strike = self.context.nursery.faults.strike(Loop::Acceptor, None) => {
                     strike.land().await;
                     return AcceptorEnd::Injected;
                 }
@@ -201,6 +201,7 @@ impl Acceptor {
             Err(error) if error.is_panic() => {
                 tracing::warn!(%error, "handshake panicked");
                 self.context.counters.count(Reason::HandshakeFailed);
+                self.context.nursery.mishaps.note_crash(Loop::Handshake);
             }
             Err(_aborted) => self.context.counters.count(Reason::HandshakeFailed),
         }

@@ -13,6 +13,8 @@ use iroh::EndpointId;
 use iroh_gossip::proto::TopicId;
 use n0_future::boxed::BoxFuture;
 
+use crate::stores::StoreUse;
+
 /// What an embedder may decide about remotes. Every method has a default that decides nothing.
 ///
 /// The answers stand before anything of a remote reaches the gossip protocol, so a refused stock node is parted from with
@@ -104,6 +106,8 @@ pub(crate) struct Lists {
 struct Inner {
     known: HashSet<EndpointId>,
     denied: HashSet<EndpointId>,
+    known_high_water: usize,
+    denied_high_water: usize,
 }
 
 impl Lists {
@@ -115,6 +119,7 @@ impl Lists {
     pub(crate) fn allow(&self, remote: EndpointId) -> Result<(), ListFull> {
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
         insert(&mut lists.known, remote)?;
+        lists.mark();
         lists.denied.remove(&remote);
         Ok(())
     }
@@ -123,6 +128,7 @@ impl Lists {
     pub(crate) fn deny(&self, remote: EndpointId) -> Result<(), ListFull> {
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
         insert(&mut lists.denied, remote)?;
+        lists.mark();
         lists.known.remove(&remote);
         Ok(())
     }
@@ -140,6 +146,7 @@ impl Lists {
         if !lists.denied.contains(&remote) {
             // Beyond the bound it is treated like anyone else.
             let _full = insert(&mut lists.known, remote);
+            lists.mark();
         }
     }
 
@@ -181,6 +188,15 @@ impl Lists {
         lists.known.iter().copied().collect()
     }
 
+    /// Both lists.
+    pub(crate) fn stores(&self) -> [StoreUse; 2] {
+        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        [
+            StoreUse::new("known_list", Some(LIST_MAX), (lists.known.len(), lists.known_high_water)),
+            StoreUse::new("denied_list", Some(LIST_MAX), (lists.denied.len(), lists.denied_high_water)),
+        ]
+    }
+
     /// Ids on the known and on the denied list.
     pub(crate) fn len(&self) -> (usize, usize) {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
@@ -191,6 +207,13 @@ impl Lists {
 impl Default for Lists {
     fn default() -> Self {
         Self::new(Access::Open, Arc::new(AdmitAll))
+    }
+}
+
+impl Inner {
+    fn mark(&mut self) {
+        self.known_high_water = self.known_high_water.max(self.known.len());
+        self.denied_high_water = self.denied_high_water.max(self.denied.len());
     }
 }
 

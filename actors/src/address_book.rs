@@ -20,7 +20,7 @@ use n0_future::{
     time::Instant,
 };
 
-use crate::{limits::Limits, wire::addr::AddrInfo};
+use crate::{limits::Limits, stores::StoreUse, wire::addr::AddrInfo};
 
 /// The book of one node; clones share it.
 #[derive(Debug, Clone)]
@@ -57,6 +57,15 @@ impl AddressBook {
     /// The peers in the book, pinned ones included.
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
+    }
+
+    /// The learned and the pinned peers.
+    pub(crate) fn stores(&self) -> [StoreUse; 2] {
+        let book = self.lock();
+        [
+            StoreUse::new("addresses", Some(book.peers_max), (book.learned.len(), book.learned_high_water)),
+            StoreUse::new("addresses_pinned", Some(PINNED_MAX), (book.pinned.len(), book.pinned_high_water)),
+        ]
     }
 
     /// Forgets what nobody confirmed for too long.
@@ -99,6 +108,8 @@ struct Book {
     eviction: BTreeMap<(Source, Ticket), EndpointId>,
     pinned: HashMap<EndpointId, (AddrInfo, Ticket)>,
     last_ticket: Ticket,
+    learned_high_water: usize,
+    pinned_high_water: usize,
     peers_max: usize,
     addresses_max: usize,
     ttl: Duration,
@@ -122,6 +133,8 @@ impl Book {
             eviction: BTreeMap::new(),
             pinned: HashMap::new(),
             last_ticket: 0,
+            learned_high_water: 0,
+            pinned_high_water: 0,
             peers_max: limits.addresses_max,
             addresses_max: limits.addresses_per_peer_max,
             ttl: limits.address_ttl,
@@ -145,6 +158,7 @@ impl Book {
         self.eviction.insert((learned.source, learned.ticket), peer);
         self.learned.insert(peer, learned);
         self.evict();
+        self.learned_high_water = self.learned_high_water.max(self.learned.len());
         self.learned.contains_key(&peer)
     }
 
@@ -160,6 +174,7 @@ impl Book {
             let oldest = self.pinned.iter().min_by_key(|(_, (_, ticket))| *ticket).map(|(peer, _)| *peer);
             oldest.and_then(|peer| self.pinned.remove(&peer));
         }
+        self.pinned_high_water = self.pinned_high_water.max(self.pinned.len());
         true
     }
 

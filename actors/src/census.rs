@@ -14,6 +14,10 @@ use tokio::sync::oneshot;
 use crate::{
     counters::Counts,
     ledger::{Kind, LedgerReport, Owned},
+    lives::Phase,
+    mishaps::Loop,
+    retirement::Departure,
+    stores::StoreUse,
 };
 
 /// A node at one moment.
@@ -43,6 +47,10 @@ pub struct Census {
     pub redials: RedialCensus,
     /// What was refused, ignored, dropped and closed, by reason.
     pub counts: Counts,
+    /// The loops that ended other than in order, and how often. Those that did not are left out.
+    pub crashes: Vec<(Loop, u64)>,
+    /// The maps, queues and caches of the node, those of its topics not included.
+    pub stores: Vec<StoreUse>,
     /// Spawned, finished, owned and orphans per kind of task.
     pub ledger: LedgerReport,
 }
@@ -60,6 +68,8 @@ pub struct TopicCensus {
     pub queued_frames: usize,
     /// Times this topic's loop was restarted.
     pub restarts: u32,
+    /// Its maps, queues and caches, those of the protocol's state included.
+    pub stores: Vec<StoreUse>,
 }
 
 /// One remote with a supervisor.
@@ -99,6 +109,10 @@ pub struct ConnectionCensus {
     pub age: Duration,
     /// Leases held on it.
     pub leases: usize,
+    /// What its task is doing.
+    pub phase: Phase,
+    /// How it departed and how long ago, if it is to end.
+    pub departed: Option<(Departure, Duration)>,
     /// Frames waiting to be written.
     pub queued_frames: usize,
     /// The address of the selected path.
@@ -131,6 +145,8 @@ impl Census {
 pub(crate) struct Part {
     pub(crate) topics: Vec<TopicCensus>,
     pub(crate) peers: Vec<PeerCensus>,
+    /// The most remotes that had a supervisor.
+    pub(crate) peers_high_water: usize,
     pub(crate) owned: Owned,
 }
 

@@ -27,7 +27,9 @@ use crate::{
     counters::Reason,
     history::ClosedBy,
     lease::{Outbox, OutboxGauge, outbox},
-    ledger::Kind,
+    lives::{Living, Phase},
+    mishaps::Loop,
+    retirement::Departure,
     routes::{Gone, Routes},
     supervisor::Heartbeat,
 };
@@ -35,7 +37,9 @@ use crate::{
 mod receive;
 mod send;
 
+pub(crate) use receive::LAST_FRAMES;
 use receive::ReceiveHalf;
+pub(crate) use send::PARTING_MAX;
 use send::SendHalf;
 
 /// A connection whose handshake has finished, with the slot it occupies.
@@ -177,7 +181,7 @@ pub(crate) struct Closed {
 pub(crate) struct Order {
     pub(crate) close: Close,
     /// Whether a stock remote is told in its own words first, so that it can dial us again. Costs up to
-    /// [`send::PARTING_MAX`].
+    /// [`PARTING_MAX`].
     pub(crate) is_polite: bool,
 }
 
@@ -210,14 +214,15 @@ impl UnknownTopics {
 /// Runs one connection until it ends.
 pub(crate) async fn run(
     established: Established,
-    number: u64,
+    living: Living,
     outbox: Outbox,
     orders: oneshot::Receiver<Order>,
     heartbeat: Heartbeat,
     context: Context,
 ) -> Closed {
     let Established { connection, permit: _permit, side } = established;
-    let watch = Watch { gauge: outbox.gauge(), heartbeat, context: &context };
+    let (life, number) = (living.life(), living.life().number());
+    let watch = Watch { peer: connection.remote_id(), gauge: outbox.gauge(), heartbeat, context: &context };
     let (overflowed, gauge) = (outbox.overflowed(), outbox.gauge());
     let unknown_topics = UnknownTopics::default();
     let ordered = OnceLock::new();
@@ -228,7 +233,7 @@ pub(crate) async fn run(
                 ordered.get_or_init(|| order.close);
                 parting.cancel();
                 // A remote that reads nothing holds the send half up in a write; its slot is wanted all the same.
-                sleep(send::PARTING_MAX).await;
+                sleep(PARTING_MAX).await;
                 return order.close;
             }
             Ok(order) => return order.close,
@@ -248,6 +253,8 @@ pub(crate) async fn run(
         end = &mut send => (end, true),
         end = &mut receive => (end, false),
     };
+    life.depart(Departure::Ended, Instant::now());
+    life.enter(Phase::LastFrames);
     if let (ConnectionEnd::Lost(_), Some(error)) = (&end, connection.close_reason()) {
         // Whichever half noticed first: what the remote said counts.
         end = receive::ended_by(&error);
@@ -255,6 +262,7 @@ pub(crate) async fn run(
     if let Some(close) = ordered.get() {
         end = ConnectionEnd::Ordered(*close);
     }
+    life.end(end.cause().0);
     if let Some(reason) = end.reason() {
         context.counters.count(reason);
     }
@@ -278,15 +286,17 @@ fn close_with(connection: &Connection, close: Close) {
 /// Closes on a stock remote that has no slot. It speaks to topics that do not exist, and then hears that nobody is here.
 pub(crate) async fn turn_away(established: Established, close: Close, context: Context) {
     let context = Context { routes: Routes::default(), ..context };
-    let (lease, outbox) = outbox(0, false, &context.limits);
+    let living = Living::unlisted(established.peer());
+    let (lease, outbox) = outbox(living.life().clone(), false, &context.limits);
     let (orders, ordered) = oneshot::channel();
     let _listening = orders.send(Order { close, is_polite: true });
-    run(established, 0, outbox, ordered, Heartbeat::default(), context).await;
+    run(established, living, outbox, ordered, Heartbeat::default(), context).await;
     drop(lease);
 }
 
 /// The third party of the loop: beats its heart and judges its outbox.
 struct Watch<'a> {
+    peer: EndpointId,
     gauge: OutboxGauge,
     heartbeat: Heartbeat,
     context: &'a Context,
@@ -297,7 +307,7 @@ impl Watch<'_> {
         let mut turn = interval(self.context.limits.frozen_timeout / 4);
         loop {
             tokio::select! {
-                strike = self.context.nursery.faults.strike(Kind::Connection) => {
+                strike = self.context.nursery.faults.strike(Loop::Connection, Some(&self.peer)) => {
                     strike.land().await;
                     return ConnectionEnd::Injected;
                 }

@@ -8,8 +8,8 @@ use std::sync::{
 use iroh::EndpointId;
 
 use crate::{
-    access::Lists, address_book::AddressBook, counters::Counters, history::History, limits::Limits, redial::Redials,
-    routes::Routes, supervisor::Nursery,
+    access::Lists, address_book::AddressBook, counters::Counters, history::History, limits::Limits, lives::Lives,
+    redial::Redials, routes::Routes, supervisor::Nursery,
 };
 
 /// The common ground of one mesh. Cheap to clone.
@@ -23,6 +23,7 @@ pub(crate) struct Context {
     pub(crate) nursery: Nursery,
     pub(crate) lists: Lists,
     pub(crate) history: Arc<Mutex<History>>,
+    pub(crate) lives: Lives,
     /// Somebody waits at the door for a slot.
     pub(crate) scarce: Arc<AtomicBool>,
     pub(crate) redials: Redials,

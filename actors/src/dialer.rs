@@ -13,8 +13,8 @@ use crate::{
     census::Side,
     connection::Established,
     handshake::{Failed, HalfOpen, HandshakeError},
-    ledger::Kind,
     limits::Limits,
+    mishaps::Loop,
     redial,
     supervisor::Nursery,
     wire,
@@ -30,7 +30,7 @@ pub(crate) async fn run(
 ) -> Result<Established, HandshakeError> {
     let attempt = HalfOpen::new(connect(endpoint, peer), permit, Side::Dialed);
     tokio::select! {
-        strike = nursery.faults.strike(Kind::Dial) => {
+        strike = nursery.faults.strike(Loop::Dial, Some(&peer)) => {
             // A frozen dial still has its deadline.
             match timeout(limits.dial_timeout, strike.land()).await {
                 Ok(()) => Err(HandshakeError::Failed("injected".into())),

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,7 +18,7 @@ use n0_future::time::Instant;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::Limits;
+use crate::{limits::Limits, lives::Life, retirement::Departure};
 
 /// What a connection is asked to write.
 #[derive(Debug)]
@@ -61,14 +61,27 @@ pub(crate) enum SendRefused {
 /// A strong hold on one connection. Clone it to hold longer; drop it to let go.
 #[derive(Debug, Clone)]
 pub(crate) struct Lease {
+    hold: Arc<Hold>,
+}
+
+/// What all leases on one connection share: its only sender.
+#[derive(Debug)]
+struct Hold {
     sender: mpsc::Sender<Outgoing>,
     state: Arc<OutboxState>,
+}
+
+impl Drop for Hold {
+    /// The last lease is gone. Noted before the outbox can hear of it.
+    fn drop(&mut self) {
+        self.state.life.depart(Departure::LetGo, Instant::now());
+    }
 }
 
 /// A weak hold: it can hand out leases while at least one lives.
 #[derive(Debug, Clone)]
 pub(crate) struct LeaseSource {
-    sender: mpsc::WeakSender<Outgoing>,
+    hold: Weak<Hold>,
     state: Arc<OutboxState>,
 }
 
@@ -81,7 +94,7 @@ pub(crate) struct Outbox {
 
 #[derive(Debug)]
 struct OutboxState {
-    connection: u64,
+    life: Arc<Life>,
     perennial: bool,
     bytes: AtomicUsize,
     bytes_max: usize,
@@ -103,11 +116,11 @@ pub(crate) struct Merits {
     pub(crate) novel_at: Option<Instant>,
 }
 
-/// A fresh outbox for connection number `connection`, with its first lease.
-pub(crate) fn outbox(connection: u64, perennial: bool, limits: &Limits) -> (Lease, Outbox) {
+/// A fresh outbox for one connection, with its first lease.
+pub(crate) fn outbox(life: Arc<Life>, perennial: bool, limits: &Limits) -> (Lease, Outbox) {
     let (sender, receiver) = mpsc::channel(limits.outbox_frames_max);
     let state = Arc::new(OutboxState {
-        connection,
+        life,
         perennial,
         bytes: AtomicUsize::new(0),
         bytes_max: limits.outbox_bytes_max,
@@ -119,33 +132,34 @@ pub(crate) fn outbox(connection: u64, perennial: bool, limits: &Limits) -> (Leas
         overflowed: CancellationToken::new(),
         merits: Mutex::default(),
     });
-    (Lease { sender, state: state.clone() }, Outbox { receiver, state })
+    let hold = Hold { sender, state: state.clone() };
+    (Lease { hold: Arc::new(hold) }, Outbox { receiver, state })
 }
 
 impl Lease {
     /// The number of the connection this lease holds.
     pub(crate) fn connection(&self) -> u64 {
-        self.state.connection
+        self.hold.state.life.number()
     }
 
     /// Whether the remote is a perennial node.
     pub(crate) fn is_perennial(&self) -> bool {
-        self.state.perennial
+        self.hold.state.perennial
     }
 
     /// It was the first to deliver a message.
     pub(crate) fn note_novel(&self, now: Instant) {
-        self.state.merits.lock().expect("no holder panics").novel_at = Some(now);
+        self.hold.state.merits.lock().expect("no holder panics").novel_at = Some(now);
     }
 
     /// Whether the connection has ended, or another one to the same remote should be used.
     pub(crate) fn is_stale(&self) -> bool {
-        self.sender.is_closed() || self.state.superseded.load(Ordering::Relaxed)
+        self.hold.sender.is_closed() || self.hold.state.superseded.load(Ordering::Relaxed)
     }
 
     /// How long this outbox has been full, if it is.
     pub(crate) fn full_for(&self, now: Instant) -> Option<Duration> {
-        let full_since = *self.state.full_since.lock().expect("no holder panics");
+        let full_since = *self.hold.state.full_since.lock().expect("no holder panics");
         full_since.map(|since| now.duration_since(since))
     }
 
@@ -156,33 +170,35 @@ impl Lease {
     /// [`SendRefused::Full`] when there is no place for `urgency`; for membership that also marks the remote a slow peer
     /// and ends the connection. [`SendRefused::Closed`] when the connection has ended.
     pub(crate) fn send(&self, item: Outgoing, urgency: Urgency, now: Instant) -> Result<(), SendRefused> {
-        if self.sender.is_closed() {
+        if self.hold.sender.is_closed() {
             return Err(SendRefused::Closed);
         }
         let len = item.len();
-        let bytes = self.state.bytes.fetch_add(len, Ordering::Relaxed) + len;
+        let bytes = self.hold.state.bytes.fetch_add(len, Ordering::Relaxed) + len;
         let fits = match urgency {
-            Urgency::Payload => bytes <= self.state.bytes_max && self.sender.capacity() > self.state.membership_reserve,
+            Urgency::Payload => {
+                bytes <= self.hold.state.bytes_max && self.hold.sender.capacity() > self.hold.state.membership_reserve
+            }
             Urgency::Membership => true,
         };
         let sent = match fits {
-            true => self.sender.try_send(item).map_err(|error| match error {
+            true => self.hold.sender.try_send(item).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => SendRefused::Full,
                 mpsc::error::TrySendError::Closed(_) => SendRefused::Closed,
             }),
             false => Err(SendRefused::Full),
         };
         if let Err(refused) = sent {
-            self.state.bytes.fetch_sub(len, Ordering::Relaxed);
+            self.hold.state.bytes.fetch_sub(len, Ordering::Relaxed);
             if refused == SendRefused::Full {
-                let mut full_since = self.state.full_since.lock().expect("no holder panics");
+                let mut full_since = self.hold.state.full_since.lock().expect("no holder panics");
                 // Emptied in between, nobody would take the mark off again.
-                if self.sender.capacity() <= self.state.frames_max / 2 || bytes > self.state.bytes_max {
+                if self.hold.sender.capacity() <= self.hold.state.frames_max / 2 || bytes > self.hold.state.bytes_max {
                     full_since.get_or_insert(now);
                 }
                 drop(full_since);
                 if urgency == Urgency::Membership {
-                    self.state.overflowed.cancel();
+                    self.hold.state.overflowed.cancel();
                 }
             }
         }
@@ -190,19 +206,23 @@ impl Lease {
     }
 
     pub(crate) fn source(&self) -> LeaseSource {
-        LeaseSource { sender: self.sender.downgrade(), state: self.state.clone() }
+        LeaseSource { hold: Arc::downgrade(&self.hold), state: self.hold.state.clone() }
     }
 }
 
 impl LeaseSource {
     pub(crate) fn connection(&self) -> u64 {
-        self.state.connection
+        self.state.life.number()
+    }
+
+    pub(crate) fn life(&self) -> &Life {
+        &self.state.life
     }
 
     /// A new lease, if the connection is still held by anyone.
     pub(crate) fn upgrade(&self) -> Option<Lease> {
-        let sender = self.sender.upgrade()?;
-        (!sender.is_closed()).then(|| Lease { sender, state: self.state.clone() })
+        let hold = self.hold.upgrade()?;
+        (!hold.sender.is_closed()).then_some(Lease { hold })
     }
 
     pub(crate) fn note_rtt(&self, rtt: Option<Duration>) {
@@ -215,11 +235,11 @@ impl LeaseSource {
 
     /// Leases that live now.
     pub(crate) fn leases(&self) -> usize {
-        self.sender.strong_count()
+        self.hold.strong_count()
     }
 
     pub(crate) fn queued_frames(&self) -> usize {
-        self.sender.upgrade().map_or(0, |sender| self.state.frames_max.saturating_sub(sender.capacity()))
+        self.hold.upgrade().map_or(0, |hold| self.state.frames_max.saturating_sub(hold.sender.capacity()))
     }
 
     /// Marks the connection as replaced: its holders should take a lease on the one that replaced it.
@@ -234,6 +254,10 @@ impl LeaseSource {
 }
 
 impl Outbox {
+    pub(crate) fn life(&self) -> &Arc<Life> {
+        &self.state.life
+    }
+
     /// The next item; `None` once the last lease is gone and everything queued has been taken. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Outgoing> {
         let item = self.receiver.recv().await;
@@ -301,17 +325,24 @@ mod tests {
         Limits { outbox_frames_max: 4, outbox_membership_reserve: 2, outbox_bytes_max: 8192, ..Limits::default() }
     }
 
+    fn life() -> Arc<Life> {
+        Arc::new(Life::new(1, iroh::SecretKey::from_bytes(&[1; 32]).public(), Instant::now()))
+    }
+
     fn frame(len: usize) -> Outgoing {
         Outgoing::Frame { topic: TOPIC, frame: Bytes::from(vec![0; len]), last: false }
     }
 
     #[tokio::test]
     async fn dropping_the_last_lease_yields_none_after_what_was_queued() {
-        let (lease, mut outbox) = outbox(1, true, &limits());
+        let (lease, mut outbox) = outbox(life(), true, &limits());
         let source = lease.source();
         let second = source.upgrade().expect("the first lease lives");
         second.send(frame(10), Urgency::Payload, Instant::now()).expect("an empty outbox");
-        drop((lease, second));
+        drop(lease);
+        assert_eq!(source.life().departed(Instant::now()), None, "one lease is enough");
+        drop(second);
+        assert!(matches!(source.life().departed(Instant::now()), Some((Departure::LetGo, _))));
         assert!(outbox.next().await.is_some(), "queued frames are written first");
         assert!(outbox.next().await.is_none());
         assert!(source.upgrade().is_none(), "a retired connection cannot be leased");
@@ -320,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn the_last_places_are_kept_for_membership() {
         let now = Instant::now();
-        let (lease, mut outbox) = outbox(1, true, &limits());
+        let (lease, mut outbox) = outbox(life(), true, &limits());
         for _ in 0..2 {
             lease.send(frame(10), Urgency::Payload, now).expect("room for payload");
         }
@@ -339,7 +370,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_are_bounded_beside_frames_and_come_back() {
         let now = Instant::now();
-        let (lease, mut outbox) = outbox(1, true, &limits());
+        let (lease, mut outbox) = outbox(life(), true, &limits());
         lease.send(frame(8000), Urgency::Payload, now).expect("fits");
         assert_eq!(lease.send(frame(8000), Urgency::Payload, now), Err(SendRefused::Full));
         assert!(outbox.next().await.is_some());

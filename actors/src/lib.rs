@@ -31,12 +31,16 @@ mod lease;
 pub mod ledger;
 pub mod limits;
 mod listeners;
+pub mod lives;
 pub mod mesh;
+pub mod mishaps;
 mod peer;
 mod peers;
 mod pressure;
 mod redial;
+pub mod retirement;
 mod routes;
+pub mod stores;
 mod supervisor;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -60,6 +64,9 @@ pub use ledger::{Kind, Ledger, LedgerReport};
 pub use limits::Limits;
 pub use listeners::Listen;
 pub use mesh::{DrainReport, Ended, LimitsReport, Mesh, MeshBuilder, MeshMemory, TopicMemory};
+pub use mishaps::Loop;
+pub use retirement::{Departure, RetirementReport};
+pub use stores::StoreUse;
 pub use vitals::Vitals;
 
 /// The README's example, compiled and run as a doc test.

@@ -148,11 +148,12 @@ impl Mesh {
     ///
     /// [`MeshGone`] once the mesh has ended.
     pub async fn census(&self) -> Result<Census, MeshGone> {
-        let Part { mut peers, owned: of_peers, .. } = self.ask_peers().await?;
+        let Part { mut peers, owned: of_peers, peers_high_water, .. } = self.ask_peers().await?;
         let Part { topics, owned: of_topics, .. } = self.ask_topics().await?;
         peers.sort_by_key(|peer| peer.id);
         let parts = &self.inner.parts;
         let occupancy = parts.door.occupancy();
+        let stores = parts.stores((peers.len(), peers_high_water));
         Ok(Census {
             id: self.id(),
             listen: self.listen_addrs(),
@@ -166,6 +167,8 @@ impl Mesh {
             addresses: parts.addresses.len(),
             redials: parts.redials.census(),
             counts: parts.counters.read(),
+            stores,
+            crashes: parts.nursery.mishaps.crashes(),
             ledger: self.report(&[of_peers, of_topics]),
         })
     }
@@ -234,10 +237,17 @@ impl Mesh {
         }
     }
 
-    /// Makes a loop fail, for tests.
+    /// Makes one loop fail, for tests and soaks: the next one to turn.
     #[cfg(feature = "testing")]
     pub fn inject(&self, fault: crate::testing::Fault) -> bool {
         self.inner.parts.nursery.faults.inject(fault)
+    }
+
+    /// As [`Mesh::inject`], and waits until the fault has found its loop, at most `within`; then it is taken back.
+    /// Whether it has found one.
+    #[cfg(feature = "testing")]
+    pub async fn inject_now(&self, fault: crate::testing::Fault, within: Duration) -> bool {
+        self.inner.parts.nursery.faults.inject_now(fault, within).await
     }
 
     async fn ask_peers(&self) -> Result<Part, MeshGone> {

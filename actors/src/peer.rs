@@ -17,14 +17,16 @@ use crate::{
     backoff::redials::{Dial, Failure},
     census::{CensusCollector, PeerCensus, Side},
     close::{Close, CloseCode},
-    connection::{self, Closed, ConnectionNumbers, Established, Order},
+    connection::{self, Closed, ConnectionEnd, ConnectionNumbers, Established, Order},
     context::Context,
     counters::Reason,
     dialer,
     handshake::HandshakeError,
     lease::outbox,
     ledger::{Entry, Kind},
+    mishaps,
     redial::WishWatch,
+    retirement::Departure,
     routes::Gone,
     supervisor::{Child, Exit, Heartbeat, Pulse},
 };
@@ -139,6 +141,10 @@ impl Actor for Peer {
         message: PeerMsg,
         state: &mut PeerState,
     ) -> Result<(), ActorProcessingErr> {
+        if let Some(strike) = state.shared.connections.nursery.faults.due(mishaps::Loop::Peer, Some(&state.peer)) {
+            strike.land().await;
+            return Err("injected".into());
+        }
         match message {
             PeerMsg::Want(wish) => state.on_want(&myself, wish),
             PeerMsg::Accepted(established) => {
@@ -231,16 +237,17 @@ impl PeerState {
         let (side, perennial) = (established.side, established.is_perennial());
         let connection = established.connection.weak_handle();
         let seat = established.permit.seat();
-        let (lease, outbox) = outbox(number, perennial, &context.limits);
         let heartbeat = Heartbeat::default();
         let now = Instant::now();
+        let living = context.lives.begin(number, self.peer, now);
+        let (lease, outbox) = outbox(living.life().clone(), perennial, &context.limits);
         let owner = myself.clone();
         let nursery = context.nursery.clone();
         context.routes.add_connection(self.peer, lease.source());
         let (orders, ordered) = oneshot::channel();
         let child = nursery.spawn(
             Kind::Connection,
-            connection::run(established, number, outbox, ordered, heartbeat.clone(), context),
+            connection::run(established, living, outbox, ordered, heartbeat.clone(), context),
             // A dead owner needs no news: its drop has aborted this loop.
             move |exit| drop(owner.cast(PeerMsg::ConnectionEnded(number, exit))),
         );
@@ -268,7 +275,10 @@ impl PeerState {
             Exit::Finished(Ok(established)) => return self.on_established(myself, established),
             Exit::Finished(Err(HandshakeError::TimedOut)) => ("timed out".to_owned(), Failure::Silent),
             Exit::Finished(Err(HandshakeError::Failed(failed))) => (failed.text, failed.failure),
-            Exit::Panicked(text) => (format!("panicked: {text}"), Failure::Ours),
+            Exit::Panicked(text) => {
+                self.shared.connections.nursery.mishaps.note_crash(mishaps::Loop::Dial);
+                (format!("panicked: {text}"), Failure::Ours)
+            }
             Exit::Killed => ("killed".to_owned(), Failure::Ours),
         };
         tracing::debug!(peer = %self.peer.fmt_short(), %error, ?failure, "dial failed");
@@ -289,6 +299,13 @@ impl PeerState {
         if let Some(ended) = ended {
             let closed = ended.account(number, self.peer, &exit, Instant::now());
             self.shared.connections.history.lock().expect("no holder panics").push(closed);
+        }
+        let is_crash = match &exit {
+            Exit::Finished(closed) => closed.end == ConnectionEnd::Injected,
+            Exit::Panicked(_) | Exit::Killed => true,
+        };
+        if is_crash {
+            self.shared.connections.nursery.mishaps.note_crash(mishaps::Loop::Connection);
         }
         match &exit {
             Exit::Finished(Closed { end, .. }) => {
@@ -322,11 +339,14 @@ impl PeerState {
             if one.pulse.is_frozen(now, frozen_timeout) {
                 tracing::warn!(peer = %self.peer.fmt_short(), number, "connection loop is frozen; killing it");
                 self.shared.connections.counters.count(Reason::ClosedFrozen);
+                one.source.life().depart(Departure::Ended, now);
                 one.child.kill();
             }
         }
+        let is_neighbor = self.shared.connections.routes.is_neighbor(&self.peer);
         for one in self.loops.values() {
             one.source.note_rtt(one.path_and_rtt().1);
+            one.source.life().note_view(is_neighbor, now);
         }
         self.give_up_unwanted();
         let loops = &self.loops;
@@ -399,7 +419,10 @@ impl PeerState {
     }
 
     fn order(&mut self, number: u64, order: Order) {
-        if let Some(orders) = self.loops.get_mut(&number).and_then(|one| one.orders.take()) {
+        if let Some(one) = self.loops.get_mut(&number)
+            && let Some(orders) = one.orders.take()
+        {
+            one.source.life().depart(Departure::Ordered, Instant::now());
             // A loop that has just ended needs no order.
             let _ending = orders.send(order);
         }

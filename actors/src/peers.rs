@@ -20,6 +20,7 @@ use crate::{
     ledger::{Entry, Kind},
     limits::LimitsError,
     listeners::ListenerId,
+    mishaps::Loop,
     peer::{OnIdle, Peer, PeerArguments, PeerMsg, PeerShared},
     pressure::Pressure,
     redial::WishWatch,
@@ -61,6 +62,7 @@ pub(crate) struct PeersState {
     _entry: Entry,
     shared: PeerShared,
     rows: HashMap<EndpointId, Row>,
+    high_water: usize,
     evictor: Evictor,
     draining: Option<oneshot::Sender<()>>,
     is_draining: bool,
@@ -87,6 +89,7 @@ impl Actor for Peers {
             _entry: entry,
             shared,
             rows: HashMap::new(),
+            high_water: 0,
             evictor: Evictor::default(),
             draining: None,
             is_draining: false,
@@ -99,6 +102,10 @@ impl Actor for Peers {
         message: PeersMsg,
         state: &mut PeersState,
     ) -> Result<(), ActorProcessingErr> {
+        if let Some(strike) = state.shared.connections.nursery.faults.due(Loop::Peers, None) {
+            strike.land().await;
+            return Err("injected".into());
+        }
         match message {
             PeersMsg::Want(peer, wish) => state.pass(&myself, peer, PeerMsg::Want(wish)).await,
             PeersMsg::Accepted(established) => {
@@ -153,6 +160,7 @@ impl PeersState {
                         drop(actor.cast(PeerMsg::Drain));
                     }
                     self.rows.insert(peer, Row { actor, sent: 0 });
+                    self.high_water = self.high_water.max(self.rows.len());
                 }
                 Err(error) => {
                     tracing::error!(peer = %peer.fmt_short(), %error, "cannot supervise remote");
@@ -181,6 +189,7 @@ impl PeersState {
         let crashed = self.rows.iter().find(|(_, row)| row.actor.get_id() == cell.get_id()).map(|(peer, _)| *peer);
         if let Some(peer) = crashed {
             tracing::warn!(peer = %peer.fmt_short(), %reason, "supervisor of a remote crashed");
+            self.shared.connections.nursery.mishaps.note_crash(Loop::Peer);
             self.rows.remove(&peer);
             self.shared.connections.routes.set_connections(peer, Vec::new());
             self.shared.connections.routes.signal(peer, Signal::Gone(Gone::Lost));
@@ -238,7 +247,7 @@ impl PeersState {
     }
 
     fn on_census(&mut self, reply: oneshot::Sender<Part>) {
-        let mut part = Part::default();
+        let mut part = Part { peers_high_water: self.high_water, ..Part::default() };
         part.owned.add(Kind::Peer, self.rows.len());
         let collector = CensusCollector::new(part, reply);
         self.tell_all(|| PeerMsg::Census(collector.clone()));

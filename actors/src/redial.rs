@@ -18,6 +18,7 @@ use crate::{
     census::RedialCensus,
     close::Close,
     limits::Limits,
+    stores::StoreUse,
 };
 
 /// The redials of one mesh. Cheap to clone.
@@ -66,6 +67,10 @@ impl Redials {
     pub(crate) fn census(&self) -> RedialCensus {
         let (entries, outage) = self.lock().table.census();
         RedialCensus { entries, outage }
+    }
+
+    pub(crate) fn stores(&self) -> [StoreUse; 2] {
+        self.lock().table.stores()
     }
 
     /// Asks or tells the table.

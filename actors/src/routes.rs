@@ -138,7 +138,6 @@ impl Routes {
     }
 
     /// Entries of both tables.
-    #[cfg(test)]
     pub(crate) fn sizes(&self) -> (usize, usize) {
         let table = self.read();
         (table.topics.len(), table.peers.len())
@@ -202,6 +201,11 @@ impl Signals {
     /// Wakes the topic for another reason.
     pub(crate) fn wake(&self) {
         self.notify.notify_one();
+    }
+
+    /// Remotes there is news about.
+    pub(crate) fn len(&self) -> usize {
+        self.news.lock().expect("no holder panics").len()
     }
 
     /// Waits until there is something to take. Cancel-safe.

@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     ledger::{Entry, Kind, Ledger},
+    mishaps::Mishaps,
     testing::{Faults, Registration},
 };
 
@@ -42,6 +43,7 @@ pub(crate) enum Exit<T> {
 pub(crate) struct Nursery {
     pub(crate) ledger: Ledger,
     pub(crate) faults: Faults,
+    pub(crate) mishaps: Mishaps,
 }
 
 impl Nursery {

@@ -25,7 +25,7 @@ use crate::{
     counters::Reason,
     handle::{Command, Event, Receipt},
     lease::{Lease, Outgoing, SendRefused, Urgency},
-    ledger::Kind,
+    mishaps::Loop,
     redial::WishWatch,
     routes::{Delivered, Delivery, Gone, Signal, Signals},
     supervisor::Heartbeat,
@@ -33,11 +33,13 @@ use crate::{
 };
 
 mod asking;
+pub(crate) mod gauges;
 mod parting;
 mod pending;
 pub(crate) mod state;
 
 use asking::Asking;
+use gauges::{Gauges, LoopSizes};
 use pending::Pending;
 use state::{Effect, Memory, State};
 
@@ -65,6 +67,8 @@ pub(crate) struct TopicInboxes {
     /// What a respawned loop starts from.
     pub(crate) memory: Mutex<Memory>,
     pub(crate) contacts: AtomicUsize,
+    /// How large the stores of the topic are.
+    pub(crate) gauges: Gauges,
     /// Questions to the embedder that are open.
     pub(crate) approvals: Arc<AtomicUsize>,
 }
@@ -144,7 +148,7 @@ impl Topic {
                 // below then takes a handful from every inbox, so no arm starves another.
                 biased;
                 _ = leave.cancelled() => break,
-                strike = nursery.faults.strike(Kind::Topic) => {
+                strike = nursery.faults.strike(Loop::Topic, None) => {
                     strike.land().await;
                     return TopicEnd::Injected;
                 }
@@ -172,6 +176,7 @@ impl Topic {
 
     /// Takes a handful of everything that is waiting. Returns how many frames that was.
     fn turn(&mut self, frames: &mut mpsc::Receiver<Delivery>, commands: &mut mpsc::Receiver<Command>) -> usize {
+        self.note_sizes(frames.len(), commands.len());
         let effects = self.state.on_deadlines(Instant::now());
         self.apply(effects);
         self.give_up_pending();
@@ -195,6 +200,12 @@ impl Topic {
         }
         self.publish_view();
         taken
+    }
+
+    /// Before the handful is taken: the queues are never longer than at this moment.
+    fn note_sizes(&self, frames: usize, commands: usize) {
+        let (leases, pending) = (self.leases.len(), self.pending.len());
+        self.inboxes.gauges.note(&LoopSizes { leases, pending, frames, commands }, self.state.sizes());
     }
 
     fn on_delivery(&mut self, delivery: Delivery) {

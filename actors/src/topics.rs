@@ -21,6 +21,8 @@ use crate::{
     error::JoinError,
     handle::{Command, Event, TopicHandle},
     ledger::{Entry, Kind},
+    limits::Limits,
+    mishaps::Loop,
     routes::{Signals, TopicRoute},
     supervisor::{
         Child, Exit, Heartbeat, Pulse,
@@ -103,6 +105,10 @@ impl Actor for Topics {
         message: TopicsMsg,
         state: &mut TopicsState,
     ) -> Result<(), ActorProcessingErr> {
+        if let Some(strike) = state.context.common.nursery.faults.due(Loop::Topics, None) {
+            strike.land().await;
+            return Err("injected".into());
+        }
         match message {
             TopicsMsg::Join(request) => state.on_join(&myself, request),
             TopicsMsg::Ended(topic, exit) => state.on_ended(&myself, topic, exit),
@@ -154,6 +160,7 @@ impl TopicsState {
             neighbors: watch::channel(Vec::new()).0,
             memory: Mutex::default(),
             contacts: Default::default(),
+            gauges: Default::default(),
             approvals: Default::default(),
         });
         let restarts = Restarts::new(limits.restarts_max, limits.restart_period);
@@ -227,6 +234,7 @@ impl TopicsState {
 
     fn on_crash(&mut self, myself: &ActorRef<TopicsMsg>, topic: TopicId, reason: &str) {
         let Some(mut row) = self.rows.remove(&topic) else { return };
+        self.context.common.nursery.mishaps.note_crash(Loop::Topic);
         match row.restarts.on_crash(Instant::now()) {
             Verdict::Restart => {
                 tracing::warn!(%topic, %reason, "topic crashed; restarting it");
@@ -261,7 +269,7 @@ impl TopicsState {
         part.owned.add(Kind::Topic, self.rows.len());
         let approvals = self.rows.values().map(|row| row.inboxes.approvals.load(Ordering::Relaxed));
         part.owned.add(Kind::Approval, approvals.sum());
-        part.topics = self.rows.iter().map(|(topic, row)| row.census(*topic)).collect();
+        part.topics = self.rows.iter().map(|(topic, row)| row.census(*topic, &self.context.common.limits)).collect();
         part.topics.sort_by_key(|one| one.topic);
         let _asker_gone = reply.send(part);
     }
@@ -285,7 +293,7 @@ impl TopicsState {
 }
 
 impl Row {
-    fn census(&self, topic: TopicId) -> TopicCensus {
+    fn census(&self, topic: TopicId, limits: &Limits) -> TopicCensus {
         let queued = self.frames.upgrade().map_or(0, |frames| frames.max_capacity() - frames.capacity());
         TopicCensus {
             topic,
@@ -293,6 +301,7 @@ impl Row {
             contacts: self.inboxes.contacts.load(Ordering::Relaxed),
             queued_frames: queued,
             restarts: self.restarts.total(),
+            stores: self.inboxes.stores(topic, limits),
         }
     }
 }

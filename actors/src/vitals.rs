@@ -14,6 +14,8 @@ pub struct Vitals {
     pub open_fds: Option<u64>,
     /// The most descriptors this process may open (the soft limit); also `None` if it may open any number.
     pub fds_max: Option<u64>,
+    /// The most address space this process may map, in bytes (the soft limit); also `None` if it may map any amount.
+    pub address_space_max: Option<u64>,
     /// Threads.
     pub threads: Option<u64>,
 }
@@ -28,7 +30,8 @@ impl Vitals {
         Self {
             rss_bytes: rss_bytes(&status),
             open_fds: open_fds(),
-            fds_max: fds_max(&limits),
+            fds_max: soft_limit(&limits, "Max open files"),
+            address_space_max: soft_limit(&limits, "Max address space"),
             threads: threads(&status),
         }
     }
@@ -49,8 +52,8 @@ fn threads(status: &str) -> Option<u64> {
 }
 
 /// The first of three columns: soft limit, hard limit, unit. "unlimited" is no number.
-fn fds_max(limits: &str) -> Option<u64> {
-    line_after(limits, "Max open files")?.split_whitespace().next()?.parse().ok()
+fn soft_limit(limits: &str, name: &str) -> Option<u64> {
+    line_after(limits, name)?.split_whitespace().next()?.parse().ok()
 }
 
 /// The descriptor of the listing itself is not counted.
@@ -97,8 +100,11 @@ mod tests {
                       Max processes             1                    2                    processes \n\
                       Max open files            1024                 524288               files     \n";
         assert_eq!((rss_bytes(status), threads(status)), (Some(20_971_520), Some(7)));
+        let fds_max = |limits: &str| soft_limit(limits, "Max open files");
         assert_eq!(fds_max(limits), Some(1024));
         assert_eq!(fds_max("Max open files            unlimited            unlimited            files\n"), None);
+        let address_space = "Max address space         268435456            unlimited            bytes     \n";
+        assert_eq!(soft_limit(address_space, "Max address space"), Some(256 << 20));
         for garbled in ["", "VmRSS:", "VmRSS: kB", "VmRSS: 1 MB", "VmRSS: 99999999999999999999 kB", "Threads: -1"] {
             assert_eq!((rss_bytes(garbled), threads(garbled), fds_max(garbled)), (None, None, None), "{garbled}");
         }

@@ -5,8 +5,6 @@ mod client;
 mod control;
 mod demo;
 mod exit;
-#[cfg(feature = "count-heap")]
-mod heap;
 mod identity;
 mod line_reader;
 mod lines;
@@ -14,6 +12,7 @@ mod memberships;
 mod names;
 mod node;
 mod output;
+mod panics;
 mod pipe;
 mod signals;
 mod state_dir;
@@ -30,11 +29,16 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser};
+use perennial::{MeshBuilder, Vitals};
 
 use crate::{
     cli::{Cli, Verb},
     exit::{Exit, Failure},
 };
+
+#[cfg(feature = "soak")]
+#[global_allocator]
+static HEAP: perennial_heap::Counting = perennial_heap::Counting;
 
 /// One thread is blocked reading standard input, one writes standard output, one is for whatever a library waits for.
 const BLOCKING_THREADS: usize = 3;
@@ -44,6 +48,7 @@ const BLOCKING_THREADS: usize = 3;
 const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(24 * 3600);
 
 fn main() {
+    panics::install();
     let cli = Cli::parse();
     let ended = telemetry::install(&cli.log).and_then(|()| run(cli.verb));
     let exit = ended.unwrap_or_else(|failure| {
@@ -56,7 +61,12 @@ fn main() {
 
 fn run(verb: Verb) -> Result<Exit, Failure> {
     match verb {
-        Verb::Up(args) => block_on(up::run(args)),
+        Verb::Up(args) => {
+            // Before the runtime, which would panic for want of a descriptor or a thread.
+            let allowed = MeshBuilder::check_process(&Vitals::read());
+            allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
+            block_on(up::run(args))
+        }
         Verb::Status(args) => client::status(&args),
         Verb::Peers(args) => client::peers(&args),
         Verb::Connections(args) => client::door::connections(&args),

@@ -5,7 +5,7 @@
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
 use crate::{
-    control::protocol::{LedgerView, Peers, Status},
+    control::protocol::{LedgerView, Peers, RetirementsView, Status},
     names::short,
 };
 
@@ -33,6 +33,10 @@ pub(crate) fn status(status: &Status) -> String {
     fact("addresses", status.addresses.to_string());
     fact("tasks", format!("{} alive, {} orphans", status.alive_tasks, status.orphans));
     fact("memory", format!("{} resident, heap {}", bytes(status.rss_bytes), bytes(status.heap_bytes)));
+    let crashes: Vec<String> = status.crashes.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    if status.panics > 0 || !crashes.is_empty() {
+        fact("crashes", format!("{} panics; {}", status.panics, crashes.join(", ")));
+    }
     fact("descriptors", status.open_fds.map_or("unknown".into(), |fds| fds.to_string()));
     fact("pressure", status.pressure.clone());
     let mut sections = vec![text(&facts)];
@@ -116,7 +120,15 @@ pub(crate) fn ledger(ledger: &LedgerView) -> String {
         0 => " every task is accounted for".to_owned(),
         orphans => format!(" {orphans} orphans"),
     };
-    format!("{}\n{verdict}", text(&rows))
+    let retirements = ledger.retirements.as_ref().map(retirements).unwrap_or_default();
+    format!("{}\n{verdict}{retirements}", text(&rows))
+}
+
+fn retirements(figures: &RetirementsView) -> String {
+    let RetirementsView { retired, retired_late, p50_ms, p99_ms, max_ms, .. } = figures;
+    format!(
+        "\n {retired} connections retired in p50 {p50_ms} ms, p99 {p99_ms} ms, max {max_ms} ms; {retired_late} late"
+    )
 }
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
@@ -173,13 +185,25 @@ mod tests {
             orphans,
         };
         let kinds = vec![kind("connection", 12, 8, 4, 0), kind("dial", 0, 0, 0, 0)];
-        let shown = ledger(&LedgerView { v: 1, orphans: 0, kinds });
+        let shown = ledger(&LedgerView { v: 1, orphans: 0, kinds, retirements: None });
         assert_eq!(
             shown,
             " kind        spawned  finished  owned  orphans\n connection       12         8      4        0\n every task is accounted for"
         );
-        let shown = ledger(&LedgerView { v: 1, orphans: 2, kinds: vec![kind("dial", 3, 0, 1, 2)] });
+        let shown = ledger(&LedgerView { v: 1, orphans: 2, kinds: vec![kind("dial", 3, 0, 1, 2)], retirements: None });
         assert!(shown.ends_with(" 2 orphans"));
+        let retirements = RetirementsView {
+            retired: 7,
+            retired_late: 1,
+            p50_ms: 5,
+            p99_ms: 400,
+            max_ms: 31_000,
+            causes: Vec::new(),
+            slowest: None,
+            deadlines_ms: std::collections::BTreeMap::new(),
+        };
+        let shown = ledger(&LedgerView { v: 1, orphans: 0, kinds: Vec::new(), retirements: Some(retirements) });
+        assert!(shown.ends_with("\n 7 connections retired in p50 5 ms, p99 400 ms, max 31000 ms; 1 late"), "{shown}");
     }
 
     #[test]

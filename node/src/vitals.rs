@@ -10,8 +10,9 @@ use perennial::vitals;
 pub(crate) struct Vitals {
     /// Resident memory. Beware: an allocator keeps it long after the heap has shrunk.
     pub(crate) rss_bytes: Option<u64>,
-    /// Live heap, with the feature `count-heap`.
+    /// Live heap and the allocations it is in, with the feature `soak`.
     pub(crate) heap_bytes: Option<u64>,
+    pub(crate) heap_blocks: Option<u64>,
     /// Open file descriptors.
     pub(crate) open_fds: Option<u64>,
     /// Tasks of this runtime, iroh's own included.
@@ -21,21 +22,24 @@ pub(crate) struct Vitals {
 /// Looks. Must be called within the runtime.
 pub(crate) fn look() -> Vitals {
     let process = vitals::Vitals::read();
+    let (heap_bytes, heap_blocks) = live_heap().unzip();
     Vitals {
         rss_bytes: process.rss_bytes,
-        heap_bytes: heap_bytes(),
+        heap_bytes,
+        heap_blocks,
         open_fds: process.open_fds,
         alive_tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64,
     }
 }
 
-#[cfg(feature = "count-heap")]
-fn heap_bytes() -> Option<u64> {
-    Some(crate::heap::live_bytes())
+#[cfg(feature = "soak")]
+fn live_heap() -> Option<(u64, u64)> {
+    let live = perennial_heap::live();
+    Some((live.bytes, live.blocks))
 }
 
-#[cfg(not(feature = "count-heap"))]
-fn heap_bytes() -> Option<u64> {
+#[cfg(not(feature = "soak"))]
+fn live_heap() -> Option<(u64, u64)> {
     None
 }
 
@@ -51,6 +55,7 @@ mod tests {
         if let (Some(before), Some(after)) = (before.open_fds, look().open_fds) {
             assert!(before >= 3 && after > 0, "{before} then {after}");
         }
-        assert_eq!(before.heap_bytes.is_some(), cfg!(feature = "count-heap"));
+        assert_eq!(before.heap_bytes.is_some(), cfg!(feature = "soak"));
+        assert!(before.heap_blocks.is_none_or(|blocks| blocks > 100));
     }
 }

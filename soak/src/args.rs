@@ -89,6 +89,12 @@ pub(crate) struct Common {
 }
 
 impl Common {
+    /// A program beside this one.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+        std::env::current_exe().unwrap_or_default().with_file_name(name)
+    }
+
     /// The node binary, as an absolute path.
     pub(crate) fn bin(&self) -> anyhow::Result<PathBuf> {
         find_bin(self.bin.as_deref(), &std::env::current_exe().unwrap_or_default()).map_err(anyhow::Error::msg)
@@ -314,7 +320,7 @@ Attacks, each NAME or NAME:COUNT:
 
 Meanwhile a stock peer publishes a probe every 50 ms, and the victim's application echoes it. Both
 victims need their counted heap:
-  cargo build --release -p perennial-node -p perennial-soak --features perennial-node/count-heap
+  cargo build --release -p perennial-node -p perennial-soak --features perennial-node/soak
   target/release/perennial-soak flood spoofed:500 spoofed:2000 idle:2000";
 
 /// Options of `flood`.

@@ -88,6 +88,11 @@ impl Cluster {
         &self.run
     }
 
+    /// What `node` is.
+    pub(crate) fn seat(&self, node: usize) -> &Seat {
+        &self.seats[node]
+    }
+
     /// Starts every node, the observer first, and waits until they form one mesh.
     pub(crate) async fn form(&self) -> Result<(), Fault> {
         for node in 0..self.len() {
@@ -177,8 +182,18 @@ impl Cluster {
 
     /// Publishes a numbered message now, and waits for it everywhere.
     pub(crate) async fn publish_probe(&self, from: usize) -> Result<Probe, Fault> {
+        self.publish_probe_to(from, |_| true).await
+    }
+
+    /// As [`Self::publish_probe`], and only some nodes must hear it.
+    pub(crate) async fn publish_probe_to(
+        &self,
+        from: usize,
+        must_hear: impl Fn(usize) -> bool,
+    ) -> Result<Probe, Fault> {
         // Who is away now need not hear it, and who comes later need not either.
-        let others: Vec<_> = self.live().into_iter().filter(|(node, _)| *node != from).collect();
+        let others = self.live().into_iter().filter(|(node, _)| *node != from && must_hear(*node));
+        let others: Vec<_> = others.collect();
         let (number, published) = self.publish_numbered(from).await?;
         let is_missing = |process: &Process| !process.view().probes.contains_key(&number);
         self.wait(published + PROBE_TIMEOUT, |_| others.iter().all(|(_, process)| !is_missing(process))).await;

@@ -26,6 +26,12 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Looks at a barrier are this far apart, and two in a row must be calm.
 const CALM_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A node that does not answer a look in time is halted or busy, and the others are not waited for because of it.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// A node at a barrier has more time.
+const BARRIER_LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Heap by which two looks at a calm observer may differ.
 const CALM_HEAP: u64 = 4 << 10;
 
@@ -181,14 +187,14 @@ impl Epochs<'_> {
         }
     }
 
-    /// Looks until two looks in a row find every node drained and the observer's heap at rest, or the deadline passes.
+    /// Looks until two looks in a row find every node drained and the observer's heap at rest, and a third, with free memory
+    /// given back, still does; or until the deadline passes.
     async fn barrier(&mut self, calm_since: Instant, probes: &[Probe]) {
         let deadline = calm_since + Duration::from_millis(self.record.info.deadlines.barrier_ms);
-        let remotes = self.cluster.len() as u64 - 1;
         let mut calm_looks = 0;
         let mut heap_before = None;
         loop {
-            let mut rows = self.rows().await;
+            let rows = self.rows().await;
             let heap = rows.get(OBSERVER).and_then(|row| row.heap_bytes);
             let at_rest = match (heap, heap_before) {
                 (Some(heap), Some(before)) => u64::abs_diff(heap, before) < CALM_HEAP,
@@ -196,31 +202,58 @@ impl Epochs<'_> {
                 (Some(_), None) => false,
             };
             heap_before = heap;
-            let drained = rows.iter().all(|row| undrained(row, remotes).is_none());
-            calm_looks = if drained && at_rest { calm_looks + 1 } else { 0 };
+            calm_looks = if self.is_drained(&rows) && at_rest { calm_looks + 1 } else { 0 };
             if calm_looks >= 2 || Instant::now() >= deadline {
-                let waited_ms = calm_since.elapsed().as_millis() as u64;
-                for row in &mut rows {
-                    row.drained = Some(drained);
-                    row.waited_ms = Some(waited_ms);
-                }
+                let mut rows = self.rows_at_rest().await;
+                let drained = self.is_drained(&rows);
                 if let Some(row) = rows.get_mut(OBSERVER) {
-                    deliveries(row, probes);
-                    row.components = Some(if self.cluster.is_whole() { 1 } else { 2 });
+                    look::caps(self.cluster, OBSERVER, row).await;
                 }
-                if self.epoch == self.record.info.warm_up_epochs + 1 {
-                    self.rss_first = own_resident();
+                if drained || Instant::now() >= deadline {
+                    return self.on_barrier(rows, drained, calm_since.elapsed(), probes);
                 }
-                self.progress.barrier(self.begun.elapsed(), &rows, remotes);
-                self.record.barriers.append(&mut rows);
-                return;
+                calm_looks = 0;
             }
             tokio::time::sleep(CALM_INTERVAL).await;
         }
     }
 
+    fn on_barrier(&mut self, mut rows: Vec<Barrier>, drained: bool, waited: Duration, probes: &[Probe]) {
+        for row in &mut rows {
+            row.drained = Some(drained);
+            row.waited_ms = Some(waited.as_millis() as u64);
+        }
+        if let Some(row) = rows.get_mut(OBSERVER) {
+            deliveries(row, probes);
+            row.components = Some(if self.cluster.is_whole() { 1 } else { 2 });
+        }
+        if self.epoch == self.record.info.warm_up_epochs + 1 {
+            self.rss_first = own_resident();
+        }
+        self.progress.barrier(self.begun.elapsed(), &rows, self.remotes());
+        self.record.barriers.append(&mut rows);
+    }
+
+    fn is_drained(&self, rows: &[Barrier]) -> bool {
+        let foreign = &self.record.info.foreign;
+        let mut ours = rows.iter().filter(|row| !foreign.contains(&row.node));
+        ours.all(|row| undrained(row, self.remotes()).is_none())
+    }
+
+    fn remotes(&self) -> u64 {
+        self.cluster.len() as u64 - 1
+    }
+
+    /// What a barrier keeps: free memory has been given back.
+    async fn rows_at_rest(&self) -> Vec<Barrier> {
+        let at = Place { begun: self.begun, epoch: self.epoch, events: &self.events };
+        let nodes = 0..self.cluster.len();
+        placed(join_all(nodes.map(|node| look::at_rest(self.cluster, node, BARRIER_LOOK_TIMEOUT))).await, &at)
+    }
+
     async fn rows(&self) -> Vec<Barrier> {
-        rows(self.cluster, &Place { begun: self.begun, epoch: self.epoch, events: &self.events }).await
+        let at = Place { begun: self.begun, epoch: self.epoch, events: &self.events };
+        rows(self.cluster, &at, BARRIER_LOOK_TIMEOUT).await
     }
 
     fn happened(&mut self, node: usize, happened: Happened) {
@@ -266,12 +299,15 @@ async fn looks(cluster: &Cluster, at: Place<'_>, looked: &mut Looked) {
         tokio::time::sleep_until(last + LOOK_INTERVAL).await;
         looked.gap_max = looked.gap_max.max(last.elapsed());
         last = Instant::now();
-        looked.rows.extend(rows(cluster, &at).await.into_iter().map(looked_at));
+        looked.rows.extend(rows(cluster, &at, LOOK_TIMEOUT).await.into_iter().map(looked_at));
     }
 }
 
-async fn rows(cluster: &Cluster, at: &Place<'_>) -> Vec<Barrier> {
-    let looks = join_all((0..cluster.len()).map(|node| look::at(cluster, node))).await;
+async fn rows(cluster: &Cluster, at: &Place<'_>, timeout: Duration) -> Vec<Barrier> {
+    placed(join_all((0..cluster.len()).map(|node| look::at(cluster, node, timeout))).await, at)
+}
+
+fn placed(looks: Vec<Barrier>, at: &Place<'_>) -> Vec<Barrier> {
     let at_ms = at.begun.elapsed().as_millis() as u64;
     looks.into_iter().map(|row| Barrier { epoch: at.epoch, events: at.events.get(), at_ms, ..row }).collect()
 }

@@ -39,6 +39,20 @@ const SIEGE: usize = 60;
 
 /// Dials given up at one time: below what may be under way.
 const DIALS: usize = 20;
+/// A burst that fills the windows and queues towards whoever does not read: 1 KiB each.
+const BURST_MESSAGES: usize = 3_000;
+
+/// From what no process can start with to what a node needs.
+const CONSTRAINTS: [(Resource, u64); 8] = [
+    (Resource::Descriptors, 8),
+    (Resource::Descriptors, 16),
+    (Resource::Descriptors, 32),
+    (Resource::Descriptors, 256),
+    (Resource::AddressSpace, 32 << 20),
+    (Resource::AddressSpace, 64 << 20),
+    (Resource::AddressSpace, 128 << 20),
+    (Resource::AddressSpace, 512 << 20),
+];
 
 /// What a plan is drawn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +96,10 @@ pub(crate) enum Step {
     Fill { cap: Cap },
     /// Nothing happens until nobody remembers the strangers. Not an event.
     Quiet { for_ms: u64 },
+    /// `subscriber`'s application stops reading and `halted` stops altogether, while the observer publishes a burst.
+    Slow { subscriber: usize, halted: usize, messages: usize },
+    /// One more node is started under a resource limit, as `prlimit` names it.
+    Constrain { resource: Resource, value: u64 },
     /// `from` publishes a message that every live node must receive.
     Probe { from: usize },
 }
@@ -106,6 +124,16 @@ pub(crate) enum Identity {
     Same,
     /// The same key file and the same UDP port.
     SamePort,
+}
+
+/// What a process may have too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Resource {
+    /// Descriptors.
+    Descriptors,
+    /// Address space, in bytes.
+    AddressSpace,
 }
 
 impl Step {
@@ -148,6 +176,8 @@ impl Step {
             | Step::Strangers { .. }
             | Step::Fill { .. }
             | Step::Quiet { .. }
+            | Step::Slow { .. }
+            | Step::Constrain { .. }
             | Step::Probe { .. } => &[],
         }
     }
@@ -169,6 +199,8 @@ impl std::fmt::Display for Step {
             Step::Fill { cap: Cap::Node } => f.write_str("fill the node"),
             Step::Fill { cap: Cap::Listener } => f.write_str("fill a listener"),
             Step::Quiet { for_ms } => write!(f, "quiet for {} s", for_ms / 1000),
+            Step::Slow { subscriber, halted, .. } => write!(f, "n{subscriber} stops reading, n{halted} stops"),
+            Step::Constrain { resource, value } => write!(f, "start with {value} {resource:?}"),
             Step::Probe { from } => write!(f, "probe from n{from}"),
         }
     }
@@ -238,7 +270,6 @@ impl Draw {
                 nodes.sort_unstable();
                 steps.push(Step::Mass { nodes });
             }
-            Scenario::Mix => self.mixed(epoch, steps),
             Scenario::Supersede => steps.push(self.meeting(turn)),
             Scenario::HalfOut => steps.push(Step::GiveUp { dials: DIALS }),
             Scenario::HalfIn => {
@@ -249,6 +280,16 @@ impl Draw {
             Scenario::FloodIdle => steps.push(Step::Strangers { kind: Kind::Idle, count: FLOOD }),
             Scenario::FloodMix => steps.push(Step::Strangers { kind: Kind::Mix, count: FLOOD }),
             Scenario::Cap => steps.push(Step::Fill { cap: [Cap::Listener, Cap::Node][turn % 2] }),
+            Scenario::Mixed => self.rotations(steps),
+            Scenario::SlowReader => {
+                let nodes = self.distinct(1, 2);
+                steps.push(Step::Slow { subscriber: nodes[0], halted: nodes[1], messages: BURST_MESSAGES });
+            }
+            Scenario::Limits => {
+                let (resource, value) = CONSTRAINTS[turn % CONSTRAINTS.len()];
+                steps.push(Step::Constrain { resource, value });
+            }
+            Scenario::Mix => self.mixture(epoch, steps),
         }
     }
 
@@ -285,7 +326,7 @@ impl Draw {
     }
 
     /// Weights say how often each is expected in two minutes.
-    fn mixed(&mut self, epoch: u32, steps: &mut Vec<Step>) {
+    fn mixture(&mut self, epoch: u32, steps: &mut Vec<Step>) {
         const WEIGHTS: [(Scenario, u32); 6] = [
             (Scenario::Rotate, 20),
             (Scenario::KillFresh, 8),
@@ -365,6 +406,9 @@ mod tests {
                     }
                     Step::Pause { node, .. } => assert!((1..12).contains(&node)),
                     Step::Mass { nodes } => assert!(nodes.len() <= 10 && nodes.iter().all(|node| *node < 12)),
+                    Step::Slow { subscriber, halted, .. } => {
+                        assert!(subscriber != halted && subscriber != OBSERVER && halted != OBSERVER);
+                    }
                     Step::Probe { from } => assert!(from < 12),
                     Step::Meet { nodes: [one, other], via } => {
                         assert!(one != other && via != one && via != other && one.max(other).max(via) < 12);
@@ -372,7 +416,7 @@ mod tests {
                     Step::ComeBack { node, via } => assert!(node != via && node < 12 && via < 12),
                     Step::Strangers { count, .. } => assert!((1..=COUNT_MAX).contains(&count)),
                     Step::GiveUp { dials } => assert!((1..=32).contains(&dials), "the default of dials_max is 32"),
-                    Step::Rest { .. } | Step::Fill { .. } | Step::Quiet { .. } => {}
+                    Step::Rest { .. } | Step::Constrain { .. } | Step::Fill { .. } | Step::Quiet { .. } => {}
                 }
             }
         }

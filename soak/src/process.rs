@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
-    sync::{Mutex as AsyncMutex, Notify},
+    sync::{Mutex as AsyncMutex, Notify, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -66,6 +66,8 @@ pub(crate) struct Process {
     stdin: AsyncMutex<ChildStdin>,
     view: Arc<Mutex<View>>,
     reader: JoinHandle<()>,
+    /// Whether its stdout is read.
+    reading: watch::Sender<bool>,
     /// Its process id. Not used again before this value is dropped: the child is reaped by nobody else.
     pub pid: u32,
     /// Its control socket.
@@ -104,11 +106,14 @@ impl Process {
         let mut child = command.spawn().with_context(|| format!("cannot start {}", launch.seat.bin.display()))?;
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
-        let view = Arc::new(Mutex::new(View::default()));
-        let reader = tokio::spawn(read(stdout, view.clone(), launch.changed.clone(), launch.run.to_owned()));
+        let view = View::on_topic(blake3::hash(TOPIC.as_bytes()).to_hex().to_string());
+        let view = Arc::new(Mutex::new(view));
+        let reading = watch::Sender::new(true);
+        let listener = Listener { view: view.clone(), changed: launch.changed.clone(), run: launch.run.to_owned() };
+        let reader = tokio::spawn(listener.read(stdout, reading.subscribe()));
         let pid = child.id().context("a node ended as it was started")?;
         let (child, stdin) = (AsyncMutex::new(child), AsyncMutex::new(stdin));
-        Ok(Self { child, stdin, view, reader, pid, control: launch.control.to_owned() })
+        Ok(Self { child, stdin, view, reader, reading, pid, control: launch.control.to_owned() })
     }
 
     /// What it has said so far. Never held across an await.
@@ -137,6 +142,16 @@ impl Process {
     /// SIGCONT.
     pub(crate) fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
+    }
+
+    /// Nobody reads its stdout until [`Self::read_on`]: its application has stopped.
+    pub(crate) fn stop_reading(&self) {
+        self.reading.send_replace(false);
+    }
+
+    /// Reads again what it says.
+    pub(crate) fn read_on(&self) {
+        self.reading.send_replace(true);
     }
 
     /// Waits for its end; how it ended.
@@ -172,18 +187,28 @@ fn command(seat: &Seat) -> Command {
     command
 }
 
-async fn read(stdout: ChildStdout, view: Arc<Mutex<View>>, changed: Arc<Notify>, run: String) {
-    let mut lines = BufReader::new(stdout).lines();
-    let lock = || view.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
-        match lines.next_line().await {
-            Ok(Some(line)) => lock().on_line(&line, &run, Instant::now()),
-            Ok(None) | Err(_) => {
-                lock().ended = true;
-                changed.notify_waiters();
-                return;
+/// Who reads the lines of a node.
+struct Listener {
+    view: Arc<Mutex<View>>,
+    changed: Arc<Notify>,
+    run: String,
+}
+
+impl Listener {
+    async fn read(self, stdout: ChildStdout, mut reading: watch::Receiver<bool>) {
+        let mut lines = BufReader::new(stdout).lines();
+        let lock = || self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        // An error means that nobody can ask for silence any more.
+        while reading.wait_for(|reading| *reading).await.is_ok() {
+            match lines.next_line().await {
+                Ok(Some(line)) => lock().on_line(&line, &self.run, Instant::now()),
+                Ok(None) | Err(_) => {
+                    lock().ended = true;
+                    self.changed.notify_waiters();
+                    return;
+                }
             }
+            self.changed.notify_waiters();
         }
-        changed.notify_waiters();
     }
 }

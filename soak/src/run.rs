@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -206,6 +206,7 @@ fn draw(args: &Run, turn: &Turn, seed: u64) -> Result<Record> {
         argv: Vec::new(),
         nodes: nodes.into(),
         observer: OBSERVER as u32,
+        foreign: (0..nodes).filter(|node| (spec.stock)(usize::from(*node))).map(u32::from).collect(),
         warm_up_epochs,
         epochs,
         events_per_epoch: events,
@@ -279,7 +280,15 @@ impl args::Common {
         let env =
             [("MALLOC_ARENA_MAX", "2"), ("MALLOC_TRIM_THRESHOLD_", "131072"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        let mut seats: Vec<Seat> = (0..info.nodes).map(|_| Seat { env: env.clone(), ..seat.clone() }).collect();
+        let stock = self.beside("perennial-soak-stock");
+        if !info.foreign.is_empty() && !stock.is_file() {
+            bail!("no stock node at {}; build it with `cargo build --release -p perennial-soak`", stock.display());
+        }
+        let seat_of = |node| match info.foreign.contains(&node) {
+            true => Seat { bin: stock.clone(), env: env.clone(), ..Seat::default() },
+            false => Seat { env: env.clone(), ..seat.clone() },
+        };
+        let mut seats: Vec<Seat> = (0..info.nodes).map(seat_of).collect();
         if let Some((scenario, observer)) = Scenario::named(&info.scenario).zip(seats.get_mut(OBSERVER)) {
             observer.args.extend(scenario.spec().observer_args.iter().map(|arg| (*arg).to_owned()));
         }

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub(crate) use rows::{Barrier, Kind, Look, Store, barriers_csv, looks_csv, read_barriers, read_looks};
+pub(crate) use rows::{
+    Barrier, Edges, Kind, Lingering, Look, Retired, Store, barriers_csv, looks_csv, read_barriers, read_looks,
+};
 
 /// The version every file of a run belongs to.
 pub(crate) const SCHEMA: u32 = 1;
@@ -42,6 +44,9 @@ pub(crate) struct RunInfo {
     pub nodes: u32,
     /// The node that no event touches.
     pub observer: u32,
+    /// Nodes of other software: what they say is judged, what they hold is not.
+    #[serde(default)]
+    pub foreign: Vec<u32>,
     /// Epochs that fill tables and are not judged.
     pub warm_up_epochs: u32,
     /// Judged epochs in the plan.

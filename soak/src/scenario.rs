@@ -36,6 +36,12 @@ pub(crate) enum Scenario {
     Pause,
     /// Half, four fifths or nine tenths of the nodes die at once
     Mass,
+    /// An application stops reading, a neighbour stops altogether, and messages pour in
+    SlowReader,
+    /// Half of the nodes are stock iroh-gossip
+    Mixed,
+    /// Nodes are started with too few descriptors and too little memory
+    Limits,
     /// A seeded mixture of the others
     Mix,
     /// Two nodes dial each other at once, or redial while the old connection is up
@@ -102,6 +108,8 @@ pub(crate) struct Spec {
     pub events: u32,
     /// About how long an event takes, in seconds; for `list` and the time left.
     pub event_s: f64,
+    /// Whether a node is stock iroh-gossip. Of such a node only what it says is judged, not what it holds.
+    pub stock: fn(usize) -> bool,
     pub facts: &'static [FactRule],
     pub limits: &'static [LimitRule],
     /// More arguments of the observer's `up`.
@@ -123,6 +131,7 @@ const STORM: Spec = Spec {
     nodes: 12,
     events: 50,
     event_s: 0.5,
+    stock: |_| false,
     facts: &[TOUCHING],
     limits: &[REJOINED],
     observer_args: &[],
@@ -132,7 +141,7 @@ const KILL: Spec = Spec { event_s: 0.8, ..STORM };
 
 impl Scenario {
     /// Every scenario, in the order of `list`.
-    pub(crate) const ALL: [Scenario; 16] = [
+    pub(crate) const ALL: [Scenario; 19] = [
         Scenario::Rotate,
         Scenario::Idle,
         Scenario::KillFresh,
@@ -141,6 +150,9 @@ impl Scenario {
         Scenario::Graceful,
         Scenario::Pause,
         Scenario::Mass,
+        Scenario::SlowReader,
+        Scenario::Mixed,
+        Scenario::Limits,
         Scenario::Mix,
         Scenario::Supersede,
         Scenario::HalfOut,
@@ -208,12 +220,12 @@ impl Scenario {
                     FactRule {
                         name: "pauses shorter than the idle timeout",
                         counted: Counted::Observed("neighbours lost in a short pause"),
-                        least: Least::Times(3),
+                        least: Least::Percent(40),
                     },
                     FactRule {
                         name: "pauses longer than the idle timeout",
                         counted: Counted::Observed("back after a long pause ms"),
-                        least: Least::Times(3),
+                        least: Least::Percent(10),
                     },
                 ],
                 limits: &[
@@ -227,12 +239,64 @@ impl Scenario {
                 nodes: 20,
                 events: 1,
                 event_s: 25.0,
+                stock: |_| false,
                 facts: &[FactRule {
                     name: "survivors that lost their whole view",
                     counted: Counted::Sum("survivors without a living neighbour"),
                     least: Least::Times(1),
                 }],
                 limits: &[LimitRule { what: "survivors whole again after ms", most: 25_000.0 }],
+                ..STORM
+            },
+            Scenario::SlowReader => Spec {
+                summary: "an application stops reading, a neighbour stops altogether, and messages pour in",
+                nodes: 8,
+                events: 2,
+                event_s: 12.0,
+                facts: &[FactRule {
+                    name: "events an application was told it lost",
+                    counted: Counted::Sum("events told as lost"),
+                    least: Least::Times(1),
+                }],
+                limits: &[
+                    LimitRule { what: "p99 beyond half as much again ms", most: 0.0 },
+                    LimitRule { what: "messages lost by readers that read", most: 0.0 },
+                ],
+                ..STORM
+            },
+            Scenario::Mixed => Spec {
+                summary: "half of the nodes are stock iroh-gossip",
+                event_s: 0.3,
+                stock: |node| node % 2 == 1,
+                facts: &[
+                    TOUCHING,
+                    FactRule {
+                        name: "neighbours of ours that are stock",
+                        counted: Counted::Sum("links from ours to stock"),
+                        least: Least::Times(1),
+                    },
+                    FactRule {
+                        name: "neighbours of stock that are ours",
+                        counted: Counted::Sum("links from stock to ours"),
+                        least: Least::Times(1),
+                    },
+                ],
+                ..STORM
+            },
+            Scenario::Limits => Spec {
+                summary: "nodes are started with too few descriptors and too little memory",
+                nodes: 7,
+                events: 8,
+                event_s: 1.0,
+                facts: &[
+                    FactRule {
+                        name: "refusals with a reason",
+                        counted: Counted::Sum("refused with a reason"),
+                        least: Least::Times(1),
+                    },
+                    FactRule { name: "starts", counted: Counted::Sum("started"), least: Least::Times(1) },
+                ],
+                limits: &[LimitRule { what: "ended without a reason", most: 0.0 }],
                 ..STORM
             },
             Scenario::Mix => Spec {
@@ -269,6 +333,9 @@ impl Scenario {
             | Scenario::Graceful
             | Scenario::Pause
             | Scenario::Mass
+            | Scenario::SlowReader
+            | Scenario::Mixed
+            | Scenario::Limits
             | Scenario::Mix => false,
         }
     }

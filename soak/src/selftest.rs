@@ -28,12 +28,17 @@ const fn fault(name: &'static str, caught_by: &'static str, code: u8) -> Case {
     Case { name, caught_by: Some(caught_by), code, as_child: true }
 }
 
+/// One that no process can do: it takes a mesh, or a node's own figures.
+const fn made_up(name: &'static str, caught_by: &'static str) -> Case {
+    Case { name, caught_by: Some(caught_by), code: 1, as_child: false }
+}
+
 const fn healthy(name: &'static str) -> Case {
     Case { name, caught_by: None, code: 0, as_child: false }
 }
 
 /// Every planted fault and every healthy shape. Two end as unknown: what is no longer told, and what the machine killed.
-pub(crate) const CASES: [Case; 18] = [
+pub(crate) const CASES: [Case; 25] = [
     fault("leak-task", "I5", 1),
     fault("leak-connection", "I2", 1),
     fault("leak-heap", "I7", 1),
@@ -46,12 +51,19 @@ pub(crate) const CASES: [Case; 18] = [
     fault("reset-counters", "I14", 1),
     fault("killed-by-machine", "I14", 2),
     fault("grow-bucket", "I8", 1),
+    made_up("grow-blocks", "I8"),
+    made_up("spike", "I10"),
+    made_up("one-sided", "I13"),
+    made_up("crowded-view", "I13"),
+    made_up("panic", "I14"),
+    made_up("restart", "I14"),
     Case { name: "exit-by-itself", caught_by: Some("I14"), code: 1, as_child: true },
     Case { name: "none", caught_by: None, code: 0, as_child: true },
     healthy("saw-tooth-3MB"),
     healthy("ramp-to-14MB"),
     healthy("settle-by-logarithm"),
     healthy("late-step-1MB"),
+    healthy("one-sided-at-one-barrier"),
 ];
 
 /// Runs every case and prints the table. 0 when all came out as they must, 1 otherwise, 69 without the plant.

@@ -15,7 +15,7 @@ use iroh::EndpointId;
 use iroh_gossip::proto::TopicId;
 use n0_future::boxed::BoxFuture;
 use perennial::{
-    Admission, Kind, Limits, Mesh, Reason,
+    Admission, Kind, Limits, Loop, Mesh, Reason,
     testing::{Fault, How},
 };
 use perennial_tests::{
@@ -194,13 +194,13 @@ async fn open_questions_end_with_whoever_asks_them() {
     let strangers = [world.stock().await, world.stock().await, world.stock().await];
     let mut joined = vec![strangers[0].join(topic_id, &[ours.addr()]).await];
     open(1).await;
-    assert!(ours.mesh().inject(Fault { kind: Kind::Approval, how: How::Kill }));
+    assert!(ours.mesh().inject(Fault::new(Loop::Approval, How::Kill)));
     ours.counts(Reason::JoinNotApproved, 1).await;
     open(0).await;
 
     joined.push(strangers[1].join(topic_id, &[ours.addr()]).await);
     open(1).await;
-    assert!(ours.mesh().inject(Fault { kind: Kind::Topic, how: How::Panic }));
+    assert!(ours.mesh().inject(Fault::new(Loop::Topic, How::Panic)));
     eventually(PATIENCE, "a restart", async || must(at_ours.log().restarts == 1, || "none".into())).await;
     open(0).await;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use iroh::EndpointAddr;
 use perennial::{
-    Kind, Limits, Listen, Mesh, Reason,
+    Limits, Listen, Loop, Mesh, Reason,
     testing::{Fault, How},
 };
 use perennial_tests::{
@@ -170,7 +170,7 @@ async fn a_slot_comes_free_when_the_loop_of_its_connection_dies() {
         let guests = Guest::knock_many(2, &ours.addr()).await;
         ours.serves(&guests, 1).await;
         ours.uses("lobby", 1).await;
-        assert!(ours.mesh().inject(Fault { kind: Kind::Connection, how }), "there is a connection");
+        assert!(ours.mesh().inject(Fault::new(Loop::Connection, how)), "there is a connection");
         ours.uses("lobby", 0).await;
         ours.serves(&guests, 1).await;
         assert_eq!(ours.listener(0).await.high_water, 1, "never two at once");
@@ -188,7 +188,7 @@ async fn an_accept_loop_that_dies_loses_those_who_wait_and_nobody_else() {
     let waiting = Guest::knock_many(6, &ours.addr()).await;
     ours.uses("lobby", 4).await;
     ours.uses("waiting_room", 2).await;
-    assert!(ours.mesh().inject(Fault { kind: Kind::Acceptor, how: How::Panic }), "there is an accept loop");
+    assert!(ours.mesh().inject(Fault::new(Loop::Acceptor, How::Panic)), "there is an accept loop");
     ours.returns_to(&before).await;
     connected(&waiting, 0).await;
     assert!(member.is_connected(), "whoever is in stays in");

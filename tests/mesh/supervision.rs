@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use iroh::{EndpointAddr, SecretKey};
 use perennial::{
-    Kind, Limits,
+    Limits, Loop,
     testing::{Fault, How},
 };
 use perennial_tests::{
@@ -23,14 +23,14 @@ const HOWS: [How; 4] = [How::Panic, How::Error, How::Kill, How::Freeze];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_loop_that_ends_in_any_way_is_replaced() {
     for how in HOWS {
-        survives(Fault { kind: Kind::Connection, how }, async |_, _| {}).await;
+        survives(Fault::new(Loop::Connection, how), async |_, _| {}).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_loop_that_ends_in_any_way_is_respawned_and_the_application_hears_of_it() {
     for how in HOWS {
-        let restarts = survives(Fault { kind: Kind::Topic, how }, async |_, _| {}).await;
+        let restarts = survives(Fault::new(Loop::Topic, how), async |_, _| {}).await;
         assert!(restarts > 0, "after {how:?} the application heard nothing of a restart");
     }
 }
@@ -38,7 +38,7 @@ async fn a_topic_loop_that_ends_in_any_way_is_respawned_and_the_application_hear
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_accept_loop_that_ends_in_any_way_is_respawned() {
     for how in HOWS {
-        survives(Fault { kind: Kind::Acceptor, how }, knock).await;
+        survives(Fault::new(Loop::Acceptor, how), knock).await;
     }
 }
 
@@ -46,14 +46,14 @@ async fn an_accept_loop_that_ends_in_any_way_is_respawned() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handshake_that_ends_in_any_way_costs_one_attempt() {
     for how in HOWS {
-        survives(Fault { kind: Kind::Handshake, how }, knock).await;
+        survives(Fault::new(Loop::Handshake, how), knock).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dial_that_ends_in_any_way_costs_one_attempt() {
     for how in HOWS {
-        survives(Fault { kind: Kind::Dial, how }, async |ours: &Ours, world: &mut World| {
+        survives(Fault::new(Loop::Dial, how), async |ours: &Ours, world: &mut World| {
             let (stock, topic_id) = (world.stock().await, topic_id("dial"));
             let at_stock = stock.join(topic_id, &[]).await;
             let at_ours = ours.join(topic_id, &[stock.addr()]).await;
@@ -62,6 +62,77 @@ async fn a_dial_that_ends_in_any_way_costs_one_attempt() {
         })
         .await;
     }
+}
+
+/// The supervisor of a remote takes its connections with it, the one of all remotes takes everybody's; who is still wanted
+/// is dialed again. The clock only ticks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_supervisor_of_remotes_or_a_clock_that_ends_is_replaced() {
+    for how in [How::Panic, How::Error] {
+        for at in [Loop::Peer, Loop::Peers, Loop::Clock] {
+            survives(Fault::new(at, how), async |_, _| {}).await;
+        }
+    }
+}
+
+/// Topics end with their supervisor. The application hears it and joins again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_supervisor_of_topics_ended_the_application_joins_again() {
+    for how in [How::Panic, How::Error] {
+        let mut world = World::new().await;
+        let ours = world.ours_with(None, fast_limits()).await;
+        let friend = world.stock().await;
+        let topic_id = topic_id(&format!("topics {how:?}"));
+        let at_friend = friend.join(topic_id, &[]).await;
+        let at_ours = ours.join(topic_id, &[friend.addr()]).await;
+        talk(&at_ours, &at_friend, "before").await;
+        assert!(
+            ours.mesh().inject_now(Fault::new(Loop::Topics, how), PATIENCE).await,
+            "the supervisor of topics turns"
+        );
+        eventually(PATIENCE, "the crash is counted", async || {
+            let crashes = ours.census().await.crashes;
+            must(crashes.contains(&(Loop::Topics, 1)), || format!("{crashes:?}"))
+        })
+        .await;
+        drop(at_ours);
+        let at_ours = ours.join(topic_id, &[friend.addr()]).await;
+        recovers(&ours, &at_ours, &friend, &at_friend).await;
+        world.finish().await;
+    }
+}
+
+/// A fault with a remote's name strikes the loop that deals with that remote, and no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_finds_the_loop_of_its_remote_or_none() {
+    let mut world = World::new().await;
+    let ours = world.ours_with(None, fast_limits()).await;
+    let (one, other) = (world.stock().await, world.stock().await);
+    let topic_id = topic_id("by name");
+    let at_one = one.join(topic_id, &[]).await;
+    let at_other = other.join(topic_id, &[one.addr()]).await;
+    let at_ours = ours.join(topic_id, &[one.addr(), other.addr()]).await;
+    at_ours.sees(one.id()).await;
+    at_ours.sees(other.id()).await;
+    let number_of = async |peer| {
+        let census = ours.census().await;
+        let peer = census.peers.into_iter().find(|found| found.id == peer);
+        peer.and_then(|peer| peer.connections.first().map(|connection| connection.number))
+    };
+    let before = number_of(other.id()).await;
+    let nobody = Fault { peer: Some(SecretKey::generate().public()), ..Fault::new(Loop::Connection, How::Error) };
+    assert!(!ours.mesh().inject_now(nobody, Duration::from_millis(300)).await, "nobody has this id");
+    let named = Fault { peer: Some(one.id()), ..nobody };
+    assert!(ours.mesh().inject_now(named, PATIENCE).await);
+    eventually(PATIENCE, "the crash is counted", async || {
+        let crashes = ours.census().await.crashes;
+        must(crashes == [(Loop::Connection, 1)], || format!("{crashes:?}"))
+    })
+    .await;
+    assert_eq!(number_of(other.id()).await, before, "the other's connection is untouched");
+    recovers(&ours, &at_ours, &one, &at_one).await;
+    drop(at_other);
+    world.finish().await;
 }
 
 /// Somebody new joins through our node, which makes it accept. A stock node never redials, so this one asks again.
@@ -99,8 +170,8 @@ async fn survives(fault: Fault, then: impl AsyncFnOnce(&Ours, &mut World)) -> u6
     let at_ours = ours.join(topic_id, &[friend.addr()]).await;
     talk(&at_ours, &at_friend, "before").await;
 
-    let before = ours.census().await.ledger.kind(fault.kind);
-    let bait = Bait::for_kind(fault.kind, &ours, &mut world).await;
+    let before = ours.census().await.ledger.kind(fault.at.kind());
+    let bait = Bait::for_loop(fault.at, &ours, &mut world).await;
     // A kill needs a living loop and says whether there was one; the other three strike the next turn of a loop.
     eventually(PATIENCE, "the fault finds a loop", async || {
         must(ours.mesh().inject(fault), || "no living loop of its kind".into())
@@ -108,7 +179,7 @@ async fn survives(fault: Fault, then: impl AsyncFnOnce(&Ours, &mut World)) -> u6
     .await;
     then(&ours, &mut world).await;
     eventually(PATIENCE, "the fault has ended a loop", async || {
-        let line = ours.census().await.ledger.kind(fault.kind);
+        let line = ours.census().await.ledger.kind(fault.at.kind());
         must(line.finished > before.finished, || format!("{line:?}"))
     })
     .await;
@@ -127,13 +198,13 @@ struct Bait {
 }
 
 impl Bait {
-    async fn for_kind(kind: Kind, ours: &Ours, world: &mut World) -> Self {
-        match kind {
-            Kind::Handshake => {
+    async fn for_loop(at: Loop, ours: &Ours, world: &mut World) -> Self {
+        match at {
+            Loop::Handshake => {
                 let raw = world.raw(RawOptions::default()).await;
                 Self { _half_open: Some(raw.half_open(ours.addr()).await), ..Self::default() }
             }
-            Kind::Dial => {
+            Loop::Dial => {
                 // A socket that never answers, under an id nobody has.
                 let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a free port on loopback");
                 let socket = silent.local_addr().expect("a bound socket has an address");

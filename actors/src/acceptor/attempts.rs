@@ -24,6 +24,7 @@ use crate::{
     handshake::{HalfOpen, HandshakeError},
     ledger::Kind,
     listeners::ListenerId,
+    mishaps::Loop,
 };
 
 /// The QUIC state of a failed attempt lives on for three probe timeouts, of one second each where no round trip was ever
@@ -135,7 +136,7 @@ async fn shake_hands(guest: Guest, context: &Context) -> AttemptEnd {
         async move { incoming.accept().map_err(|error| error.to_string())?.await.map_err(|error| error.to_string()) };
     let outcome = tokio::select! {
         biased;
-        strike = context.nursery.faults.strike(Kind::Handshake) => {
+        strike = context.nursery.faults.strike(Loop::Handshake, None) => {
             match timeout(context.limits.handshake_timeout, strike.land()).await {
                 Ok(()) => Err((HandshakeError::Failed("injected".into()), None)),
                 Err(_elapsed) => Err((HandshakeError::TimedOut, None)),

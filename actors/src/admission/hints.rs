@@ -47,6 +47,11 @@ impl Hints {
         }
     }
 
+    /// Addresses remembered, and the most there may be. They only grow, so this is the most there were as well.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.order.len(), ADDRESSES_MAX)
+    }
+
     pub(crate) fn has(&self, addr: SocketAddr) -> bool {
         self.known.contains(&Place::from(addr))
     }

@@ -18,7 +18,7 @@ const RETRIES_MAX: u8 = 8;
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Two sockets that share a place share their Retries for a second; a lost first packet is repeated after that.
-const PLACES: usize = 1024;
+pub(super) const PLACES: usize = 1024;
 
 /// Counts per socket, for the current period only.
 pub(super) struct Retries {

@@ -4,6 +4,7 @@ use super::{
     Door,
     seats::{Family, HighWater, Seats},
 };
+use crate::stores::StoreUse;
 
 /// One limit and its use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +111,22 @@ impl Door {
         let known = &mut self.lock().lines;
         let longest = |(_, known): (usize, usize), (len, high_water): (usize, usize)| (len, known.max(high_water));
         *known = Lines { room: longest(known.room, lines.room), lobby: longest(known.lobby, lines.lobby) };
+    }
+
+    /// The maps and lines of the door. The counts of Retries are an array of fixed size.
+    pub(crate) fn stores(&self) -> Vec<StoreUse> {
+        let books = self.lock();
+        let limits = books.seats.limits();
+        let (hints, hints_max) = books.hints.sizes();
+        let waiting_max = limits.waiting_max * books.listeners.len();
+        let buckets = (books.buckets.len(), books.buckets.high_water());
+        vec![
+            StoreUse::new("token_buckets", Some(limits.prefixes_max), buckets),
+            StoreUse::new("hints", Some(hints_max), (hints, hints)),
+            StoreUse::new("retries", Some(super::retries::PLACES), (super::retries::PLACES, super::retries::PLACES)),
+            StoreUse::new("waiting_room", Some(waiting_max), books.lines.room),
+            StoreUse::new("lobby", None, books.lines.lobby),
+        ]
     }
 
     /// The caps that this room holds.

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     close::{Close, CloseCode, RETRY_AFTER_MAX},
     limits::Limits,
+    stores::StoreUse,
 };
 
 /// A remote that said no for good is asked again after this long, doubling up to the second. reth's class "high".
@@ -156,6 +157,8 @@ pub(crate) struct RedialTable {
     entries: HashMap<EndpointId, Entry>,
     /// Ghosts, and until when they are.
     ghosts: HashMap<EndpointId, Instant>,
+    entries_high_water: usize,
+    ghosts_high_water: usize,
     outage: Outage,
 }
 
@@ -185,6 +188,8 @@ impl RedialTable {
             entries_max: limits.redials_max,
             entries: HashMap::new(),
             ghosts: HashMap::new(),
+            entries_high_water: 0,
+            ghosts_high_water: 0,
             outage: Outage::default(),
         }
     }
@@ -338,6 +343,14 @@ impl RedialTable {
     }
 
     /// Remotes in the table, and whether our network is taken to be out.
+    pub(crate) fn stores(&self) -> [StoreUse; 2] {
+        let cap = Some(self.entries_max);
+        [
+            StoreUse::new("redials", cap, (self.entries.len(), self.entries_high_water)),
+            StoreUse::new("ghosts", cap, (self.ghosts.len(), self.ghosts_high_water)),
+        ]
+    }
+
     pub(crate) fn census(&self) -> (usize, bool) {
         (self.entries.len(), self.outage.is_on())
     }
@@ -387,6 +400,8 @@ impl RedialTable {
             let oldest = *idle.min_by_key(|(_, entry)| entry.touched)?.0;
             self.entries.remove(&oldest);
         }
+        let more = usize::from(!self.entries.contains_key(&peer));
+        self.entries_high_water = self.entries_high_water.max(self.entries.len() + more);
         let entry = match self.entries.entry(peer) {
             Slot::Occupied(entry) => entry.into_mut(),
             Slot::Vacant(slot) => slot.insert(Entry::new(now)),
@@ -403,6 +418,7 @@ impl RedialTable {
             self.ghosts.remove(&first);
         }
         self.ghosts.insert(peer, now + GHOST_FOR);
+        self.ghosts_high_water = self.ghosts_high_water.max(self.ghosts.len());
     }
 }
 

@@ -44,7 +44,7 @@ use crate::{
 const CHUNK_MAX: usize = 16 * 1024;
 
 /// After the connection has closed, readers get this long to hand on what had arrived.
-const LAST_FRAMES: Duration = Duration::from_secs(1);
+pub(crate) const LAST_FRAMES: Duration = Duration::from_secs(1);
 
 /// A stream waits this long for its predecessor on the same topic to end, so that a Disconnect on the old one is not
 /// overtaken by a Neighbor on the new one.

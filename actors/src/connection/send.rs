@@ -15,6 +15,7 @@ use super::{ConnectionEnd, UnknownTopics};
 use crate::{
     lease::{Outbox, Outgoing},
     limits::Limits,
+    lives::Phase,
     wire,
 };
 
@@ -22,7 +23,7 @@ use crate::{
 const BATCH_MAX: usize = 64;
 
 /// The longest a remote that is to be closed on is given for a goodbye: its slot is wanted by somebody.
-pub(super) const PARTING_MAX: Duration = Duration::from_secs(1);
+pub(crate) const PARTING_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct SendHalf<'a> {
     connection: &'a Connection,
@@ -132,6 +133,8 @@ impl<'a> SendHalf<'a> {
     /// Finish every stream, wait until the remote has it all, and give it a moment to accept what it has not looked
     /// at: stock loses streams it had not accepted when the close arrives (`net/util.rs`, 0.101.0).
     async fn retire(mut self) -> ConnectionEnd {
+        let life = self.outbox.life().clone();
+        life.enter(Phase::Farewells);
         // If they cannot be said in time, the close has to do.
         let _said = timeout(self.limits.finish_timeout, self.say_farewells()).await;
         for topic in self.streams.keys().copied().collect::<Vec<_>>() {
@@ -139,8 +142,10 @@ impl<'a> SendHalf<'a> {
         }
         let mut stopped: FuturesUnordered<_> = self.finishing.values().map(SendStream::stopped).collect();
         let all_stopped = async { while stopped.next().await.is_some() {} };
+        life.enter(Phase::Acknowledgements);
         // Either way the connection closes now; what is not acknowledged after this long will not be.
         let _in_time = timeout(self.limits.finish_timeout, all_stopped).await;
+        life.enter(Phase::Grace);
         sleep(self.limits.close_grace).await;
         ConnectionEnd::Retired
     }
@@ -148,6 +153,7 @@ impl<'a> SendHalf<'a> {
     /// Takes leave of a stock remote that is to be closed on although it may still want something: after an empty
     /// ShuffleReply on every topic it spoke of it forgets us, and can dial again.
     async fn part(mut self) -> ConnectionEnd {
+        self.outbox.life().enter(Phase::Parting);
         let goodbye = async {
             // What it said first may still be on its way.
             sleep(self.limits.close_grace).await;

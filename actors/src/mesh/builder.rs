@@ -21,8 +21,10 @@ use crate::{
     history::History,
     limits::{Limits, LimitsError},
     listeners::{Listen, Listeners},
+    lives::Lives,
     redial::Redials,
     routes::Routes,
+    stores::StoreUse,
     supervisor::Nursery,
     vitals::Vitals,
     wire::addr::AddrInfo,
@@ -85,6 +87,27 @@ impl MeshBuilder {
         self
     }
 
+    /// Whether this process may have what a node needs. [`Self::spawn`] asks it too; a program that wants the sentence instead
+    /// of a runtime that cannot start asks before it starts one.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitsError`] with what it may have and what it needs: 256 descriptors, 256 MiB of address space.
+    pub fn check_process(vitals: &Vitals) -> Result<(), LimitsError> {
+        if let Some(max) = vitals.fds_max.filter(|max| *max < DESCRIPTORS_MIN) {
+            return Err(LimitsError::new(format!(
+                "this process may open {max} descriptors; a node needs at least {DESCRIPTORS_MIN} (ulimit -n)"
+            )));
+        }
+        if let Some(max) = vitals.address_space_max.filter(|max| *max < ADDRESS_SPACE_MIN) {
+            let (max_mib, min_mib) = (max >> 20, ADDRESS_SPACE_MIN >> 20);
+            return Err(LimitsError::new(format!(
+                "this process may map {max_mib} MiB of address space; a node needs at least {min_mib} MiB (ulimit -v)"
+            )));
+        }
+        Ok(())
+    }
+
     /// Binds the endpoint and starts the tree. Must be called within a tokio runtime.
     ///
     /// # Errors
@@ -100,7 +123,7 @@ impl MeshBuilder {
             true => vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))],
             false => listen,
         };
-        check_descriptors(Vitals::read().fds_max)?;
+        Self::check_process(&Vitals::read())?;
         let mut listeners = Listeners::new(&listen, &limits)?;
         let listen: Vec<_> = listen.iter().map(|listen| listen.addr).collect();
         let slot_free = Arc::new(Notify::new());
@@ -113,6 +136,7 @@ impl MeshBuilder {
             door: Door::new(&limits, listeners.all(), rand::random(), Instant::now(), bell(slot_free.clone())),
             listeners,
             slot_free,
+            lives: Lives::new(&limits),
             history: Arc::new(Mutex::new(History::new(limits.history_max))),
             routes: Routes::default(),
             counters: Counters::default(),
@@ -132,14 +156,8 @@ impl MeshBuilder {
 /// for the clients of whatever the program around it serves.
 const DESCRIPTORS_MIN: u64 = 256;
 
-fn check_descriptors(fds_max: Option<u64>) -> Result<(), LimitsError> {
-    match fds_max {
-        Some(max) if max < DESCRIPTORS_MIN => Err(LimitsError::new(format!(
-            "this process may open {max} descriptors; a node needs at least {DESCRIPTORS_MIN} (ulimit -n)"
-        ))),
-        Some(_) | None => Ok(()),
-    }
-}
+/// Address space a process with a node needs. Guess: a full node maps 60 MiB, threads reserve stacks and the allocator arenas.
+const ADDRESS_SPACE_MIN: u64 = 256 << 20;
 
 /// What every part of one mesh is made from. Nothing in it is process-wide.
 #[derive(Debug, Clone)]
@@ -157,6 +175,7 @@ pub(crate) struct Parts {
     /// Rung by the door, heard by the acceptor.
     pub(crate) slot_free: Arc<Notify>,
     pub(crate) history: Arc<Mutex<History>>,
+    pub(crate) lives: Lives,
     pub(crate) scarce: Arc<AtomicBool>,
     pub(crate) draining: Arc<AtomicBool>,
 }
@@ -178,9 +197,30 @@ impl Parts {
             lists: self.lists.clone(),
             redials: self.redials.clone(),
             history: self.history.clone(),
+            lives: self.lives.clone(),
             scarce: self.scarce.clone(),
             draining: self.draining.clone(),
         }
+    }
+
+    /// The maps, queues and caches that all share, with the remotes that have a supervisor: now, and at most.
+    pub(crate) fn stores(&self, peers: (usize, usize)) -> Vec<StoreUse> {
+        let limits = &self.limits;
+        let (topics, remotes) = self.routes.sizes();
+        let history = self.history.lock().expect("no holder panics").iter().count();
+        let mut stores = vec![
+            StoreUse::new("peers", None, peers),
+            StoreUse::new("connection_tasks", None, self.lives.sizes()),
+            StoreUse::unmarked("routes_topics", Some(limits.topics_max), topics),
+            StoreUse::unmarked("routes_peers", None, remotes),
+            // It never shrinks.
+            StoreUse::new("history", Some(limits.history_max), (history, history)),
+        ];
+        stores.extend(self.addresses.stores());
+        stores.extend(self.redials.stores());
+        stores.extend(self.lists.stores());
+        stores.extend(self.door.stores());
+        stores
     }
 
     /// Our own addresses, as the endpoint knows them now.
@@ -194,9 +234,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_may_open_too_few_descriptors_is_told_how_many_it_needs() {
-        let error = check_descriptors(Some(32)).unwrap_err().to_string();
-        assert_eq!(error, "this process may open 32 descriptors; a node needs at least 256 (ulimit -n)");
-        assert_eq!((check_descriptors(Some(256)), check_descriptors(None)), (Ok(()), Ok(())));
+    fn a_process_that_may_have_too_little_is_told_how_much_it_needs() {
+        let refused = |vitals: Vitals| MeshBuilder::check_process(&vitals).unwrap_err().to_string();
+        assert_eq!(
+            refused(Vitals { fds_max: Some(32), ..Vitals::default() }),
+            "this process may open 32 descriptors; a node needs at least 256 (ulimit -n)"
+        );
+        assert_eq!(
+            refused(Vitals { address_space_max: Some(64 << 20), ..Vitals::default() }),
+            "this process may map 64 MiB of address space; a node needs at least 256 MiB (ulimit -v)"
+        );
+        let enough = Vitals { fds_max: Some(256), address_space_max: Some(256 << 20), ..Vitals::default() };
+        assert_eq!(MeshBuilder::check_process(&enough), Ok(()));
+        assert_eq!(MeshBuilder::check_process(&Vitals::default()), Ok(()));
     }
 }

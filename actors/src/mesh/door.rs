@@ -2,6 +2,7 @@
 //! `admission.rs`; here is only asked and told.
 
 use iroh::EndpointId;
+use n0_future::time::Instant;
 
 use super::Mesh;
 use crate::{
@@ -12,7 +13,9 @@ use crate::{
     error::{MeshGone, SetLimitsError},
     history::ClosedConnection,
     limits::Limits,
+    lives::Lingering,
     peers::PeersMsg,
+    retirement::RetirementReport,
 };
 
 /// The limits of a node on one page.
@@ -127,6 +130,17 @@ impl Mesh {
     /// What this node makes of `remote` at this moment.
     pub fn standing(&self, remote: &EndpointId) -> Standing {
         self.inner.parts.lists.standing(remote)
+    }
+
+    /// How long connections took to end once they were to end, by cause.
+    pub fn retirements(&self) -> RetirementReport {
+        self.inner.parts.lives.retirements()
+    }
+
+    /// At most `max` connections that live although they are to end, the longest first, and after them those whose remote
+    /// is in no active view. The tasks themselves tell; no supervisor is asked.
+    pub fn lingering(&self, max: usize) -> Vec<Lingering> {
+        self.inner.parts.lives.lingering(max, Instant::now())
     }
 
     /// The connections that ended lately, the newest first, and how many ended since the start.

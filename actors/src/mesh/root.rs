@@ -25,6 +25,7 @@ use crate::{
     connection::ConnectionNumbers,
     error::MeshGone,
     ledger::{Entry, Kind, Owned},
+    mishaps::Loop,
     peer::PeerShared,
     peers::{Peers, PeersMsg},
     pressure::{Budget, PressureGauge, Resource, Sample},
@@ -245,11 +246,14 @@ impl RootState {
 
     fn start_clock(&mut self, myself: &ActorRef<MeshMsg>) {
         let tick = self.parts.limits.tick;
-        let root = myself.clone();
+        let (root, faults) = (myself.clone(), self.parts.nursery.faults.clone());
         let ticking = async move {
             let mut turn = interval(tick);
             loop {
-                turn.tick().await;
+                tokio::select! {
+                    strike = faults.strike(Loop::Clock, None) => return strike.land().await,
+                    _ = turn.tick() => {}
+                }
                 if root.cast(MeshMsg::Tick).is_err() {
                     return;
                 }
@@ -333,6 +337,7 @@ impl RootState {
             return;
         }
         tracing::warn!(?exit, "accept loop ended; restarting it");
+        self.parts.nursery.mishaps.note_crash(Loop::Acceptor);
         match self.acceptor_restarts.on_crash(Instant::now()) {
             Verdict::Restart => self.start_acceptor(myself),
             Verdict::GiveUp => self.give_up(myself, "the accept loop crashed too often"),
@@ -343,6 +348,7 @@ impl RootState {
         self.clock = None;
         self.branches.shared.clock.store(false, Ordering::Relaxed);
         if !self.is_ending() {
+            self.parts.nursery.mishaps.note_crash(Loop::Clock);
             self.start_clock(myself);
         }
     }
@@ -370,11 +376,13 @@ impl RootState {
         if self.is_ending() {
             return Ok(());
         }
-        let (name, restarts) = match is(peers) {
-            true => ("peers", &mut self.peers_restarts),
-            false => ("topics", &mut self.topics_restarts),
+        let (of, restarts) = match is(peers) {
+            true => (Loop::Peers, &mut self.peers_restarts),
+            false => (Loop::Topics, &mut self.topics_restarts),
         };
+        let name = of.name();
         tracing::error!(%reason, "supervisor of {name} crashed");
+        self.parts.nursery.mishaps.note_crash(of);
         match restarts.on_crash(Instant::now()) {
             Verdict::Restart if is(peers) => self.start_peers(myself).await,
             Verdict::Restart => self.start_topics(myself).await,

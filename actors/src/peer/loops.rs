@@ -82,6 +82,8 @@ impl Loop {
             perennial: self.perennial,
             age: now.duration_since(self.since),
             leases: self.leases_of_topics(),
+            phase: self.source.life().phase(),
+            departed: self.source.life().departed(now),
             queued_frames: self.source.queued_frames(),
             path,
             rtt,

@@ -20,6 +20,7 @@ use crate::{
     access::Standing,
     context::Context,
     ledger::Kind,
+    mishaps::Loop,
     routes::Signals,
     supervisor::{Child, Exit},
 };
@@ -67,12 +68,20 @@ impl Asking {
     /// Puts question `number`. It is answered exactly once, by "no" if the embedder panics or takes too long.
     pub(super) fn ask(&mut self, peer: EndpointId, number: u64) {
         let (lists, topic, patience) = (self.context.lists.clone(), self.topic, self.context.limits.approval_timeout);
+        let (faults, mishaps) = (self.context.nursery.faults.clone(), self.context.nursery.mishaps.clone());
         let question = async move {
             // Denied in the meantime: the lists stand before the embedder.
             if lists.listed(&peer) == Standing::Denied {
                 return false;
             }
-            timeout(patience, lists.embedder().on_join(peer, topic)).await.unwrap_or(false)
+            tokio::select! {
+                strike = faults.strike(Loop::Approval, Some(&peer)) => {
+                    // A question that hangs still has its deadline.
+                    let _elapsed = timeout(patience, strike.land()).await;
+                    false
+                }
+                answer = timeout(patience, lists.embedder().on_join(peer, topic)) => answer.unwrap_or(false),
+            }
         };
         let (answers, signals) = (self.answers.clone(), self.signals.clone());
         let child = self.context.nursery.spawn(Kind::Approval, question, move |exit| {
@@ -80,6 +89,7 @@ impl Asking {
                 Exit::Finished(is_approved) => is_approved,
                 Exit::Panicked(text) => {
                     tracing::warn!(peer = %peer.fmt_short(), %topic, %text, "the embedder panicked over a join");
+                    mishaps.note_crash(Loop::Approval);
                     false
                 }
                 Exit::Killed => false,

@@ -12,7 +12,7 @@ use n0_future::time::Instant;
 use crate::redial::{Wish, WishWatch};
 
 /// Remotes frames may wait for. Each waits at most one dial; beyond this many a node is being played with.
-const PEERS_MAX: usize = 256;
+pub(super) const PEERS_MAX: usize = 256;
 
 /// All frames of one topic that wait.
 #[derive(Debug)]
@@ -33,6 +33,11 @@ impl Pending {
     /// `frames_max` for one remote, the oldest dropped first; each waits for an answer for at most `patience`.
     pub(super) fn new(frames_max: usize, patience: Duration) -> Self {
         Self { frames_max, patience, peers: HashMap::new() }
+    }
+
+    /// Remotes that frames wait for.
+    pub(super) fn len(&self) -> usize {
+        self.peers.len()
     }
 
     pub(super) fn is_waiting(&self, peer: &EndpointId) -> bool {

@@ -32,13 +32,17 @@ mod acquaintances;
 mod approvals;
 mod contacts;
 mod housekeeping;
+mod kept;
 mod recent;
+mod sizes;
 
 use acquaintances::Acquaintances;
 pub(crate) use acquaintances::Memory;
 use approvals::Approvals;
 use contacts::{Contact, Contacts};
+use kept::Kept;
 use recent::Recent;
+pub(crate) use sizes::STORES;
 
 /// Timers fired in one go; the rest wait for the next turn, so that frames are not starved.
 const TIMERS_PER_TURN: usize = 256;
@@ -50,6 +54,9 @@ const STREAM_END_GRACE: Duration = Duration::from_secs(1);
 /// A neighbour's Join is answered again over the same connection only after this long: each one starts a walk through
 /// the mesh, and a remote could make us flood our other neighbours.
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
+
+/// Messages of our own that are recognised when they are published again. Guess.
+const PUBLISHED_MAX: usize = 8192;
 
 /// What the topic's loop must do.
 #[derive(Debug)]
@@ -91,6 +98,8 @@ pub(crate) struct State {
     /// it does not fill a view whose places such requests seem to have taken, and does not answer a remote that has one.
     /// But an answer is not answered, so those it would wait for to the end of the neighbourhood.
     unanswered: BTreeMap<EndpointId, Instant>,
+    ids_kept: Kept,
+    messages_kept: Kept,
     announced: Recent,
     published: Recent,
     acquaintances: Acquaintances,
@@ -119,8 +128,10 @@ impl State {
             contacts: Contacts::default(),
             approvals: Approvals::new(&limits),
             unanswered: BTreeMap::new(),
+            ids_kept: Kept::new(id_retention, now),
+            messages_kept: Kept::new(limits.message_retention, now),
             announced: Recent::new(&mut rng, limits.announced_max * 4, Duration::from_secs(5), now),
-            published: Recent::new(&mut rng, 8192, id_retention, now),
+            published: Recent::new(&mut rng, PUBLISHED_MAX, id_retention, now),
             acquaintances: Acquaintances::new(&limits, now),
             view_max,
             housekeeping_at: now + limits.tick,
@@ -181,6 +192,9 @@ impl State {
             return Err(PublishError::TooLarge { size: content.len(), limit: CONTENT_MAX });
         }
         let repeated = !self.published.insert(&content, now);
+        if !repeated {
+            self.note_kept(content.len(), now);
+        }
         let command = Command::Broadcast(content, Scope::Swarm);
         Ok((repeated, self.feed(InEvent::Command(command), DownReason::Evicted, now)))
     }
@@ -434,12 +448,22 @@ impl State {
                 self.contacts.on_stranger(&peer, now);
                 self.neighbors.remove(&peer).then_some(Event::NeighborDown { peer, reason: cause })
             }
-            proto::topic::Event::Received(received) => Some(Event::Received(Message {
-                content: received.content,
-                delivered_from: received.delivered_from,
-                hops: hops_of(&received.scope),
-            })),
+            proto::topic::Event::Received(received) => {
+                self.note_kept(received.content.len(), now);
+                let hops = hops_of(&received.scope);
+                Some(Event::Received(Message {
+                    content: received.content,
+                    delivered_from: received.delivered_from,
+                    hops,
+                }))
+            }
         }
+    }
+
+    /// The protocol's state keeps one more message, and its id for longer.
+    fn note_kept(&mut self, bytes: usize, now: Instant) {
+        self.ids_kept.note(0, now);
+        self.messages_kept.note(bytes, now);
     }
 
     fn schedule(&mut self, at: Instant, timer: Timer<EndpointId>) {

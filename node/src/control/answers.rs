@@ -1,26 +1,32 @@
 //! The node's answers: asks the mesh and the program's own tables, and puts what they say into plain values.
 //!
-//! Those about limits, standings and connections are in `answers/door.rs`.
+//! Those about limits, standings and connections are in `answers/door.rs`, those of builds for soaks in
+//! `answers/soak.rs`.
+
+use std::time::Duration;
 
 use iroh::EndpointAddr;
 use perennial::{
-    Census, JoinError, LedgerReport, MeshGone, Standing,
+    Census, Departure, JoinError, Kind, LedgerReport, MeshGone, RetirementReport, Standing, StoreUse,
     census::{ConnectionCensus, PeerCensus, Side},
 };
 
+use super::CLIENTS_MAX;
 use crate::{
     control::protocol::{
-        ConnectionView, KindView, LedgerView, PeerView, Peers, Status, Stopping, TicketView, TopicChanged, TopicView,
+        ConnectionView, KindView, LedgerView, PeerView, Peers, RetiredView, RetirementCauseView, RetirementsView,
+        Status, Stopping, StoreView, TicketView, TopicChanged, TopicView,
     },
     exit::{Exit, Failure},
     lines::VERSION,
     memberships::Joined,
     names::{PeerName, TopicName, topic_hex},
     node::{Ending, Node},
-    vitals,
+    panics, vitals,
 };
 
 pub(crate) mod door;
+pub(crate) mod soak;
 
 pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
     let census = node.mesh.census().await.map_err(gone)?;
@@ -60,8 +66,12 @@ pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
         orphans,
         rss_bytes: vitals.rss_bytes,
         heap_bytes: vitals.heap_bytes,
+        heap_blocks: vitals.heap_blocks,
         open_fds: vitals.open_fds,
         alive_tasks: vitals.alive_tasks,
+        panics: panics::count(),
+        crashes: census.crashes.iter().map(|(of, count)| (of.name().to_owned(), *count)).collect(),
+        stores: stores(node, &census),
         counts: census
             .counts
             .iter()
@@ -69,6 +79,26 @@ pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
             .map(|(reason, count)| (reason.name().to_owned(), count))
             .collect(),
     })
+}
+
+/// Those of the mesh and of the program around it, then those of each topic.
+fn stores(node: &Node, census: &Census) -> Vec<StoreView> {
+    let of_topics = census.topics.iter().flat_map(|topic| &topic.stores);
+    let view = |store: &StoreUse| StoreView {
+        name: store.name.into(),
+        topic: store.topic.map(topic_hex),
+        size: store.size,
+        cap: store.cap,
+        high_water: store.high_water,
+    };
+    let program = node.tasks.owned();
+    let of_program = [
+        ("control_clients", program.get(Kind::ControlClient), Some(CLIENTS_MAX as u64)),
+        ("services", program.get(Kind::Service), None),
+    ];
+    let of_program =
+        of_program.map(|(name, size, cap)| StoreView { name: name.into(), topic: None, size, cap, high_water: None });
+    census.stores.iter().map(view).chain(of_program).chain(of_topics.map(view)).collect()
 }
 
 pub(crate) async fn peers(node: &Node) -> Result<Peers, Failure> {
@@ -99,6 +129,8 @@ fn connection_view(connection: &ConnectionCensus) -> ConnectionView {
         age_s: seconds(connection.age),
         leases: connection.leases,
         queued_frames: connection.queued_frames,
+        phase: connection.phase.name().into(),
+        departed_s: connection.departed.map(|(_, ago)| seconds(ago)),
         path: connection.path.as_ref().map(|path| match path {
             iroh::TransportAddr::Ip(addr) => addr.to_string(),
             other => other.to_string(),
@@ -116,7 +148,36 @@ fn side_name(side: Side) -> &'static str {
 
 pub(crate) async fn ledger(node: &Node) -> Result<LedgerView, Failure> {
     let report = node.mesh.ledger().await.map_err(gone)?;
-    Ok(ledger_view(&node.tasks.add_to(report)))
+    let view = ledger_view(&node.tasks.add_to(report));
+    Ok(LedgerView { retirements: Some(retirements_view(&node.mesh.retirements())), ..view })
+}
+
+fn retirements_view(report: &RetirementReport) -> RetirementsView {
+    let ms = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let causes = report.causes.iter().map(|cause| RetirementCauseView {
+        cause: cause.cause.into(),
+        retired: cause.retired,
+        retired_late: cause.late,
+        max_ms: ms(cause.max),
+    });
+    let slowest = report.slowest.map(|slowest| RetiredView {
+        number: slowest.number,
+        peer: slowest.peer.to_string(),
+        cause: slowest.cause.into(),
+        departure: slowest.departure.name().into(),
+        took_ms: ms(slowest.took),
+    });
+    let deadlines = Departure::ALL.into_iter().zip(report.deadlines);
+    RetirementsView {
+        retired: report.retired,
+        retired_late: report.late,
+        p50_ms: ms(report.p50),
+        p99_ms: ms(report.p99),
+        max_ms: ms(report.max),
+        causes: causes.collect(),
+        slowest,
+        deadlines_ms: deadlines.map(|(departure, deadline)| (departure.name().to_owned(), ms(deadline))).collect(),
+    }
 }
 
 pub(crate) fn ledger_view(report: &LedgerReport) -> LedgerView {
@@ -131,7 +192,7 @@ pub(crate) fn ledger_view(report: &LedgerReport) -> LedgerView {
             orphans: line.orphans(),
         })
         .collect();
-    LedgerView { v: VERSION, orphans: report.orphans(), kinds }
+    LedgerView { v: VERSION, orphans: report.orphans(), kinds, retirements: None }
 }
 
 pub(crate) fn ticket(node: &Node) -> TicketView {
@@ -186,6 +247,6 @@ fn gone(_: MeshGone) -> Failure {
 }
 
 /// Milliseconds are precise enough for people and shorter to read.
-fn seconds(duration: std::time::Duration) -> f64 {
+fn seconds(duration: Duration) -> f64 {
     duration.as_millis() as f64 / 1e3
 }

@@ -1,6 +1,7 @@
 //! What travels over the control socket: one JSON request per line, one JSON response per line. Plain values only. `[pure]`
 //!
-//! The answers about limits, standings and connections are in `protocol/door.rs`.
+//! The answers about limits, standings and connections are in `protocol/door.rs`, those of builds for soaks in
+//! `protocol/soak.rs`.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use crate::{
 };
 
 pub(crate) mod door;
+pub(crate) mod soak;
 
 /// The longest request. A join with hundreds of tickets fits.
 pub(crate) const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -49,6 +51,10 @@ pub(crate) enum Request {
     },
     Connections,
     ClosedConnections,
+    /// Give free memory back. Builds for soaks only.
+    Trim,
+    /// Break one loop. Builds for soaks only.
+    Fault(soak::FaultPlan),
     Stop,
 }
 
@@ -162,10 +168,36 @@ pub(crate) struct Status {
     pub(crate) rss_bytes: Option<u64>,
     /// Null where the allocator does not tell.
     pub(crate) heap_bytes: Option<u64>,
+    /// Live allocations. Null where the allocator does not tell.
+    #[serde(default)]
+    pub(crate) heap_blocks: Option<u64>,
     pub(crate) open_fds: Option<u64>,
     pub(crate) alive_tasks: u64,
+    /// Panics of this process, those that a supervisor caught included.
+    #[serde(default)]
+    pub(crate) panics: u64,
+    /// Loops that ended other than in order, by name. Zeros are left out.
+    #[serde(default)]
+    pub(crate) crashes: BTreeMap<String, u64>,
+    /// Every map, queue and cache. Those of a topic have one line for each topic.
+    #[serde(default)]
+    pub(crate) stores: Vec<StoreView>,
     /// What was refused, ignored, dropped and closed, by reason. Zeros are left out.
     pub(crate) counts: BTreeMap<String, u64>,
+}
+
+/// One map, queue or cache.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StoreView {
+    pub(crate) name: String,
+    /// Null where it belongs to the node.
+    pub(crate) topic: Option<String>,
+    /// Entries, or bytes where the name says so.
+    pub(crate) size: u64,
+    /// Null where only time, or the number of remotes, bounds it.
+    pub(crate) cap: Option<u64>,
+    /// Null where nobody notes it.
+    pub(crate) high_water: Option<u64>,
 }
 
 /// One joined topic.
@@ -215,6 +247,12 @@ pub(crate) struct ConnectionView {
     pub(crate) age_s: f64,
     pub(crate) leases: usize,
     pub(crate) queued_frames: usize,
+    /// What its task is doing: `open`, or one of the steps towards its end.
+    #[serde(default)]
+    pub(crate) phase: String,
+    /// Seconds since it has been to end; null while it is not.
+    #[serde(default)]
+    pub(crate) departed_s: Option<f64>,
     pub(crate) path: Option<String>,
     pub(crate) rtt_ms: Option<f64>,
 }
@@ -225,6 +263,45 @@ pub(crate) struct LedgerView {
     pub(crate) v: u8,
     pub(crate) orphans: u64,
     pub(crate) kinds: Vec<KindView>,
+    /// How long connections took to end once they were to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retirements: Option<RetirementsView>,
+}
+
+/// Connections that have ended: how long each took from its departure to the end of its task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RetirementsView {
+    pub(crate) retired: u64,
+    /// Of these, how many took longer than the deadline of their departure.
+    pub(crate) retired_late: u64,
+    /// At most a quarter too long, as is p99.
+    pub(crate) p50_ms: u64,
+    pub(crate) p99_ms: u64,
+    pub(crate) max_ms: u64,
+    pub(crate) causes: Vec<RetirementCauseView>,
+    pub(crate) slowest: Option<RetiredView>,
+    /// The longest each departure may take, by the node's own timeouts: `let-go`, `ordered`, `ended`.
+    pub(crate) deadlines_ms: BTreeMap<String, u64>,
+}
+
+/// The retirements of one cause.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RetirementCauseView {
+    /// As in `connections --closed`.
+    pub(crate) cause: String,
+    pub(crate) retired: u64,
+    pub(crate) retired_late: u64,
+    pub(crate) max_ms: u64,
+}
+
+/// One retirement.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RetiredView {
+    pub(crate) number: u64,
+    pub(crate) peer: String,
+    pub(crate) cause: String,
+    pub(crate) departure: String,
+    pub(crate) took_ms: u64,
 }
 
 /// One kind of task.
@@ -270,6 +347,11 @@ mod tests {
     fn a_request_survives_its_line() {
         let join = Request::Join { topic: "chat".into(), peers: vec!["x".into()] };
         let set = Request::SetLimits { changes: BTreeMap::from([("inbound_max".into(), 7)]), evict: true };
+        let fault = soak::FaultPlan { at: "peer".into(), kind: "hang".into(), peer: None };
+        assert_eq!(
+            Request::from_line(br#"{"request":"fault","loop":"peer","kind":"hang"}"#).unwrap(),
+            Request::Fault(fault)
+        );
         for request in [Request::Status, Request::Stop, join, Request::Leave { topic: "chat".into() }, set] {
             let line = request.to_line();
             assert!(line.ends_with(b"\n"));

@@ -67,6 +67,8 @@ async fn answer(node: &Node, line: &[u8]) -> Vec<u8> {
             Request::Forget { peer } => to_line(answers::door::forget(node, &peer)),
             Request::Connections => to_line(answers::door::connections(node).await),
             Request::ClosedConnections => to_line(Ok(answers::door::closed_connections(node))),
+            Request::Trim => to_line(answers::soak::trim()),
+            Request::Fault(plan) => to_line(answers::soak::fault(node, &plan).await),
             Request::Stop => to_line(Ok(answers::stop(node))),
         }
     });

@@ -2,7 +2,7 @@
 
 use super::{align_right, table, text, uptime};
 use crate::{
-    control::protocol::door::{ClosedConnections, Connections, LimitsView},
+    control::protocol::door::{ClosedConnections, Connections, LimitsView, LingeringView},
     names::short,
 };
 
@@ -50,7 +50,7 @@ fn refusals(limits: &LimitsView) -> String {
 
 /// One row per live connection.
 pub(crate) fn connections(live: &Connections) -> String {
-    if live.connections.is_empty() {
+    if live.connections.is_empty() && live.lingering.is_empty() {
         return " no connections".into();
     }
     let mut rows = table(["connection", "peer", "standing", "side", "protocol", "age", "rtt", "path"]);
@@ -69,7 +69,18 @@ pub(crate) fn connections(live: &Connections) -> String {
     }
     align_right(&mut rows, 0..1);
     align_right(&mut rows, 5..7);
-    text(&rows)
+    let ending = ending(live);
+    if ending.is_empty() { text(&rows) } else { format!("{}\n\n{ending}", text(&rows)) }
+}
+
+/// One line per connection that is to end and has not.
+fn ending(live: &Connections) -> String {
+    let line = |one: &LingeringView| {
+        let departure = one.departure.as_ref()?;
+        let (number, phase, age) = (one.number, &one.phase, uptime(one.departed_s.unwrap_or_default()));
+        Some(format!(" connection {number} to {} is ending: {departure} {age} ago, {phase}", short(&one.peer)))
+    };
+    live.lingering.iter().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// One row per connection that ended, and how many there were in all.
@@ -151,6 +162,24 @@ mod tests {
 
  pressure calm"
         );
+    }
+
+    #[test]
+    fn a_connection_that_is_ending_is_named_with_its_step_and_one_outside_the_view_is_not() {
+        let lingering = |number, departure: Option<&str>| LingeringView {
+            number,
+            peer: "9f2c58ff8833241ac8".into(),
+            phase: "acknowledgements".into(),
+            departure: departure.map(str::to_owned),
+            departed_s: departure.map(|_| 212.0),
+            outside_view_s: Some(212.0),
+        };
+        let live = Connections {
+            v: 1,
+            connections: Vec::new(),
+            lingering: vec![lingering(31, Some("let-go")), lingering(32, None)],
+        };
+        assert_eq!(ending(&live), " connection 31 to 9f2c58ff88 is ending: let-go 3 min 32 s ago, acknowledgements");
     }
 
     #[test]

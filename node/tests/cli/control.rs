@@ -30,7 +30,9 @@ fn status_tells_everything_that_was_promised() {
     }
     assert!(status["connections"].as_u64() >= Some(1));
     let heap = status.as_object().unwrap().get("heap_bytes").expect("present, even where it is null");
-    assert_eq!(heap.is_number(), cfg!(feature = "count-heap"));
+    assert_eq!(heap.is_number(), cfg!(feature = "soak"));
+    assert_eq!(status["heap_blocks"].is_number(), cfg!(feature = "soak"));
+    assert_eq!((&status["panics"], &status["crashes"]), (&serde_json::json!(0), &serde_json::json!({})));
     let table = text(&two.ask(&["status"]).stdout);
     assert!(table.contains(&two.id()) && table.contains("of 77"), "{table}");
 }
@@ -64,7 +66,7 @@ fn the_ledger_of_a_settled_node_comes_out_even() {
     let ledger = two.ask_json(&["ledger", "--settle", "10s"]);
     let mut fields: Vec<&String> = ledger.as_object().unwrap().keys().collect();
     fields.sort();
-    assert_eq!(fields, ["kinds", "orphans", "v"]);
+    assert_eq!(fields, ["kinds", "orphans", "retirements", "v"]);
     assert_eq!((&ledger["v"], &ledger["orphans"]), (&1.into(), &0.into()));
     let kinds = ledger["kinds"].as_array().unwrap();
     let line = |kind: &str| kinds.iter().find(|line| line["kind"] == kind).unwrap_or_else(|| panic!("{kind}"));
@@ -174,14 +176,14 @@ fn nonsense_on_the_socket_is_answered_and_harms_nobody() {
     assert_eq!(ask(&mut client, br#"{"v":1,"request":"status"}"#)["ok"]["id"], one.id());
 }
 
-fn connect(up: &Up) -> UnixStream {
+pub(crate) fn connect(up: &Up) -> UnixStream {
     let stream = UnixStream::connect(up.control()).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
     stream
 }
 
-fn ask(client: &mut UnixStream, line: &[u8]) -> Value {
+pub(crate) fn ask(client: &mut UnixStream, line: &[u8]) -> Value {
     client.write_all(line).and_then(|()| client.write_all(b"\n")).unwrap();
     let mut answer = String::new();
     // One request, one line: nothing can be left in the buffer that is thrown away here.

@@ -8,6 +8,7 @@ mod door;
 mod offline;
 mod process;
 mod settings;
+mod soak;
 mod state_dir;
 mod stock;
 mod up;

@@ -41,5 +41,22 @@ pub(super) async fn rotate(cluster: &Cluster, node: usize, via: usize, away: Dur
     tokio::time::sleep(away).await;
     cluster.join(node, via).await?;
     rejoined(cluster, &mut done).await?;
+    done.observed.extend(cross_links(cluster));
     Ok(done)
+}
+
+/// Neighbourhoods across software, where there is more than one.
+fn cross_links(cluster: &Cluster) -> Vec<(&'static str, f64)> {
+    let live = cluster.live();
+    let ours = &cluster.seat(OBSERVER).bin;
+    let is_ours = |node: usize| cluster.seat(node).bin == *ours;
+    if live.iter().all(|(node, _)| is_ours(*node)) {
+        return Vec::new();
+    }
+    let count = |from_ours: bool| {
+        let froms = live.iter().filter(|(from, _)| is_ours(*from) == from_ours);
+        let links = froms.flat_map(|(from, _)| live.iter().map(move |(to, _)| (*from, *to)));
+        links.filter(|(from, to)| is_ours(*to) != from_ours && cluster.sees(*from, *to)).count() as f64
+    };
+    vec![("links from ours to stock", count(true)), ("links from stock to ours", count(false))]
 }

@@ -4,18 +4,12 @@
 //!
 //! stdin carries one message per line, stdout `ready` and `message` lines; the control socket knows `join` and `leave` and
 //! answers everything else with its `status`. The end of stdin ends the process.
-#![expect(
-    unsafe_code,
-    reason = "GlobalAlloc is an unsafe trait; every call is handed to the system's allocator as it came"
-)]
-
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
     path::PathBuf,
     str::FromStr,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -42,37 +36,7 @@ use tokio::{
 };
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
-static HEAP_BYTES: AtomicI64 = AtomicI64::new(0);
-
-struct Counting;
-
-// SAFETY: every method passes its arguments unchanged to `System` and returns what it returned.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HEAP_BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller's promises are handed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        HEAP_BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller's promises are handed on.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        HEAP_BYTES.fetch_sub(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller's promises are handed on.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        HEAP_BYTES.fetch_add(new_size as i64 - layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller's promises are handed on.
-        unsafe { System.realloc(block, layout, new_size) }
-    }
-}
+static HEAP: perennial_heap::Counting = perennial_heap::Counting;
 
 /// A stock iroh-gossip node on 127.0.0.1.
 #[derive(Debug, Parser)]
@@ -263,13 +227,15 @@ impl Figures {
         // Closed is read first: a connection that ends in between counts as open, never as less than none.
         let closed = metrics.socket.num_conns_closed.get();
         let connections = metrics.socket.num_conns_opened.get().saturating_sub(closed);
+        let heap = perennial_heap::live();
         let peak = self.peak.fetch_max(connections, Ordering::Relaxed).max(connections);
         json!({"v": 1, "ok": {
             "connections": connections,
             "connections_high_water": peak,
             "neighbors": self.neighbors.load(Ordering::Relaxed),
             "alive_tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
-            "heap_bytes": HEAP_BYTES.load(Ordering::Relaxed),
+            "heap_bytes": heap.bytes,
+            "heap_blocks": heap.blocks,
         }})
     }
 }

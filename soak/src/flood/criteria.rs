@@ -87,7 +87,7 @@ fn latency(evidence: &Evidence) -> Check {
 fn heap(evidence: &Evidence) -> Check {
     const NAME: &str = "3 heap";
     let (Some(growth), Some(cap)) = (evidence.heap.growth(), evidence.connection_cap) else {
-        return unknown(NAME, "the victim tells no heap (build it with `count-heap`) or no cap".into());
+        return unknown(NAME, "the victim tells no heap (build it with its feature `soak`) or no cap".into());
     };
     let listed = |part: &str| evidence.caps.iter().find(|cap| cap.name.contains(part)).map(|cap| cap.max);
     let waiting = listed("waiting").or(listed("lobby")).unwrap_or(0.0);

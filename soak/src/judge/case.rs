@@ -9,7 +9,7 @@ use crate::run_format::{Barrier, Happened, Record};
 #[derive(Debug)]
 pub(crate) struct Case<'a> {
     pub record: &'a Record,
-    /// Judged barriers of every node, in the order of their epochs.
+    /// Judged barriers of every node that is not foreign, in the order of their epochs.
     pub by_node: BTreeMap<u32, Vec<&'a Barrier>>,
 }
 
@@ -28,7 +28,9 @@ pub(crate) enum Told<T> {
 impl<'a> Case<'a> {
     pub(crate) fn new(record: &'a Record) -> Self {
         let mut by_node: BTreeMap<u32, Vec<&Barrier>> = BTreeMap::new();
-        for row in record.barriers.iter().filter(|row| row.epoch > record.info.warm_up_epochs) {
+        let is_judged =
+            |row: &&Barrier| row.epoch > record.info.warm_up_epochs && !record.info.foreign.contains(&row.node);
+        for row in record.barriers.iter().filter(is_judged) {
             by_node.entry(row.node).or_default().push(row);
         }
         by_node.values_mut().for_each(|rows| rows.sort_by_key(|row| row.epoch));

@@ -2,9 +2,15 @@
 //!
 //! Columns are found by name, so their order is free and an absent column is an absent figure. A name nobody knows is an
 //! error: a misspelt column must not read as a missing one. `kind:NAME` holds `spawned/finished/owned/orphans` of a kind of
-//! task, `store:NAME` holds `size/cap/high-water` of a map or cache, `bucket:NAME` a number of live blocks.
+//! task, `store:NAME` holds `size/cap/high-water` of a map or cache, `retired:CAUSE` holds `count/late/slowest in ms` of
+//! the connections that ended so, `bucket:NAME` a number of live blocks. The cells with more than one word in them are in
+//! `rows/cells.rs`.
+
+mod cells;
 
 use std::{collections::BTreeMap, str::FromStr};
+
+pub(crate) use cells::{Edges, Kind, Lingering, Retired, Store};
 
 /// One node at one drained barrier.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,6 +20,8 @@ pub(crate) struct Barrier {
     /// Events done so far in the whole run, the warm-up included.
     pub events: u64,
     pub at_ms: u64,
+    /// The beginning of its id, as other nodes name it among their neighbours.
+    pub id: Option<String>,
     /// From the end of the storm to this barrier.
     pub waited_ms: Option<u64>,
     /// Whether the mesh was calm in time.
@@ -23,12 +31,18 @@ pub(crate) struct Barrier {
     pub neighbors: Option<u64>,
     /// Peers in the table that hold at least one connection.
     pub peers: Option<u64>,
+    /// Connections to nodes of other software beyond one for each: of two dials at once such a node may use either.
+    pub foreign_doubles: Option<u64>,
     /// Connections that nobody holds a lease on.
     pub unleased: Option<u64>,
     pub tasks: Option<u64>,
     pub heap_bytes: Option<u64>,
     pub heap_blocks: Option<u64>,
     pub rss_bytes: Option<u64>,
+    /// Of that, what no file backs; the kernel's word, shared pages by their share.
+    pub anon_bytes: Option<u64>,
+    /// Whether the node had given free memory back before it was looked at.
+    pub trimmed: Option<bool>,
     pub fds: Option<u64>,
     pub threads: Option<u64>,
     /// Messages of this epoch that did not arrive, arrived twice, and were expected.
@@ -42,9 +56,15 @@ pub(crate) struct Barrier {
     pub retired: Option<u64>,
     pub retired_late: Option<u64>,
     pub retire_max_ms: Option<f64>,
+    pub retire_p50_ms: Option<f64>,
+    pub retire_p99_ms: Option<f64>,
+    /// The connection that should have been gone the longest.
+    pub lingering: Option<Lingering>,
     /// Parts of the overlay, and edges that one end only announces.
     pub components: Option<u64>,
     pub one_sided_edges: Option<u64>,
+    /// Its active view.
+    pub edges: Option<Edges>,
     pub panics: Option<u64>,
     pub restarts: Option<u64>,
     /// Lines logged so far.
@@ -52,32 +72,9 @@ pub(crate) struct Barrier {
     pub error_lines: Option<u64>,
     pub kinds: BTreeMap<String, Kind>,
     pub stores: BTreeMap<String, Store>,
+    /// Retirements by cause.
+    pub retirements: BTreeMap<String, Retired>,
     pub buckets: BTreeMap<String, u64>,
-}
-
-/// One kind of task in the ledger.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Kind {
-    pub spawned: u64,
-    pub finished: u64,
-    /// `None` where nothing owns tasks of this kind by name.
-    pub owned: Option<u64>,
-    pub orphans: Option<i64>,
-}
-
-impl Kind {
-    /// `spawned − finished`; negative only when the counters lie.
-    pub(crate) fn alive(&self) -> i64 {
-        self.spawned as i64 - self.finished as i64
-    }
-}
-
-/// One bounded map, queue or cache.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Store {
-    pub size: Option<u64>,
-    pub cap: Option<u64>,
-    pub high_water: Option<u64>,
 }
 
 /// One node during the storm.
@@ -115,7 +112,7 @@ macro_rules! columns {
             fn cell(&self, column: &str) -> String {
                 match column {
                     $(stringify!($must) => self.$must.to_string(),)*
-                    $(stringify!($may) => self.$may.map(|figure| figure.to_string()).unwrap_or_default(),)*
+                    $(stringify!($may) => self.$may.as_ref().map(ToString::to_string).unwrap_or_default(),)*
                     _ => String::new(),
                 }
             }
@@ -128,9 +125,10 @@ macro_rules! columns {
 }
 
 columns!(Barrier, required: [epoch, node, events, at_ms], optional: [
-    waited_ms, drained, connections, half_open, neighbors, peers, unleased, tasks, heap_bytes,
-    heap_blocks, rss_bytes, fds, threads, missed, duplicates, deliveries, latency_p50_ms, latency_p99_ms, latency_max_ms, retired, retired_late, retire_max_ms,
-    components, one_sided_edges, panics, restarts, log_lines, error_lines
+    id, waited_ms, drained, connections, half_open, neighbors, peers, foreign_doubles, unleased, tasks, heap_bytes,
+    heap_blocks, rss_bytes, anon_bytes, trimmed, fds, threads, missed, duplicates, deliveries, latency_p50_ms,
+    latency_p99_ms, latency_max_ms, retired, retired_late, retire_max_ms, retire_p50_ms, retire_p99_ms, lingering,
+    components, one_sided_edges, edges, panics, restarts, log_lines, error_lines
 ]);
 columns!(Look, required: [at_ms, epoch, node, events], optional: [
     connections, tasks, heap_bytes, rss_bytes, fds, threads, connection
@@ -152,9 +150,10 @@ pub(crate) fn read_barriers(text: &str) -> Result<Vec<Barrier>, String> {
     read("barriers.csv", text, Barrier::missing, |row: &mut Barrier, column, cell| {
         let Some((family, name)) = column.split_once(':') else { return row.set(column, cell) };
         match (family, cell) {
-            ("kind" | "store" | "bucket", "") => {}
+            ("kind" | "store" | "retired" | "bucket", "") => {}
             ("kind", _) => drop(row.kinds.insert(name.to_owned(), required(column, cell)?)),
             ("store", _) => drop(row.stores.insert(name.to_owned(), required(column, cell)?)),
+            ("retired", _) => drop(row.retirements.insert(name.to_owned(), required(column, cell)?)),
             ("bucket", _) => drop(row.buckets.insert(name.to_owned(), required(column, cell)?)),
             _ => return Ok(false),
         }
@@ -237,7 +236,8 @@ impl Barrier {
     fn families(&self) -> impl Iterator<Item = String> + '_ {
         let kinds = self.kinds.keys().map(|name| format!("kind:{name}"));
         let stores = self.stores.keys().map(|name| format!("store:{name}"));
-        kinds.chain(stores).chain(self.buckets.keys().map(|name| format!("bucket:{name}")))
+        let retirements = self.retirements.keys().map(|name| format!("retired:{name}"));
+        kinds.chain(stores).chain(retirements).chain(self.buckets.keys().map(|name| format!("bucket:{name}")))
     }
 
     fn family_cell(&self, column: &str) -> String {
@@ -245,55 +245,11 @@ impl Barrier {
         match family {
             "kind" => self.kinds.get(name).map(ToString::to_string),
             "store" => self.stores.get(name).map(ToString::to_string),
+            "retired" => self.retirements.get(name).map(ToString::to_string),
             _ => self.buckets.get(name).map(ToString::to_string),
         }
         .unwrap_or_default()
     }
-}
-
-impl FromStr for Kind {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let [spawned, finished, owned, orphans] = parts(text)?;
-        let (spawned, finished) = (whole(spawned)?.ok_or(())?, whole(finished)?.ok_or(())?);
-        let orphans = if orphans.is_empty() { None } else { Some(orphans.parse().map_err(drop)?) };
-        Ok(Self { spawned, finished, owned: whole(owned)?, orphans })
-    }
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let orphans = self.orphans.map(|orphans| orphans.to_string()).unwrap_or_default();
-        write!(f, "{}/{}/{}/{orphans}", self.spawned, self.finished, shown(self.owned))
-    }
-}
-
-impl FromStr for Store {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let [size, cap, high_water] = parts(text)?;
-        Ok(Self { size: whole(size)?, cap: whole(cap)?, high_water: whole(high_water)? })
-    }
-}
-
-impl std::fmt::Display for Store {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}/{}", shown(self.size), shown(self.cap), shown(self.high_water))
-    }
-}
-
-fn parts<const N: usize>(text: &str) -> Result<[&str; N], ()> {
-    text.split('/').collect::<Vec<_>>().try_into().map_err(drop)
-}
-
-fn whole(text: &str) -> Result<Option<u64>, ()> {
-    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(drop) }
-}
-
-fn shown(figure: Option<u64>) -> String {
-    figure.map(|figure| figure.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -303,12 +259,19 @@ mod tests {
     fn row() -> Barrier {
         let kind = Kind { spawned: 9, finished: 4, owned: None, orphans: Some(-1) };
         let store = Store { size: Some(6), cap: None, high_water: Some(7) };
+        let lingering = "31/9f2c58ff88/let-go/212000//acknowledgements".parse().ok();
+        let retired = Retired { count: 7, late: 1, max_ms: 31_000 };
         Barrier {
             epoch: 3,
             events: 150,
             drained: Some(true),
             heap_bytes: Some(4_000_000),
             latency_p50_ms: Some(1.25),
+            id: Some("ae58ff8833".into()),
+            lingering,
+            edges: "9f2c58ff88+0011223344".parse().ok(),
+            trimmed: Some(true),
+            retirements: BTreeMap::from([("slow-peer".to_owned(), retired)]),
             kinds: BTreeMap::from([("connection".to_owned(), kind)]),
             stores: BTreeMap::from([("addresses".to_owned(), store)]),
             buckets: BTreeMap::from([("otel".to_owned(), 12)]),
@@ -322,6 +285,7 @@ mod tests {
         assert!(!csv.contains("rss_bytes"), "a column nobody filled is left out: {csv}");
         let back = read_barriers(&csv).unwrap();
         assert_eq!(back[0], row());
+        assert!(back[0].lingering.is_some() && back[0].edges.as_ref().is_some_and(|edges| edges.0.len() == 2));
         assert_eq!((back[1].heap_bytes, back[1].kinds.len()), (None, 0));
     }
 

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
 use crate::run_format::{
-    Barrier, Deadlines, Event, Fact, Happened, Harness, Kind, Look, Record, RunInfo, SCHEMA, Store, Thresholds,
+    Barrier, Deadlines, Edges, Event, Fact, Happened, Harness, Kind, Look, Record, Retired, RunInfo, SCHEMA, Store,
+    Thresholds,
 };
 
 const WARM_UP: u32 = 4;
 const EPOCHS: u32 = 12;
 pub(super) const EVENTS: u32 = 50;
 const NODES: u32 = 4;
+const VIEW_MAX: u64 = 5;
 const LOOKS_PER_EPOCH: u32 = 10;
 
 /// Noise of a drained barrier. The figure of the calibration.
@@ -53,7 +55,7 @@ pub(super) fn record_of_seed(name: &str, seed: u64) -> Record {
 
 /// The header of a selftest run, and nothing else.
 pub(super) fn empty(name: &str, subject: &str) -> Record {
-    let thresholds = Thresholds { heap_peak_bytes: Some(32 << 20), ..Thresholds::default() };
+    let thresholds = Thresholds::default();
     let deadlines = Deadlines { barrier_ms: 20_000, retire_ms: 20_000, because: "a selftest".into() };
     let fact = Fact { name: "events touched the observer".into(), minimum: 100, reached: Some(300) };
     let harness = Harness {
@@ -72,6 +74,7 @@ pub(super) fn empty(name: &str, subject: &str) -> Record {
         argv: vec!["selftest".into()],
         nodes: NODES,
         observer: 0,
+        foreign: Vec::new(),
         warm_up_epochs: WARM_UP,
         epochs: EPOCHS,
         events_per_epoch: EVENTS,
@@ -93,6 +96,7 @@ fn healthy(epoch: u32, node: u32) -> Barrier {
     let connection =
         Kind { spawned: events + connections, finished: events, owned: Some(connections), orphans: Some(0) };
     let store = Store { size: Some(connections), cap: Some(128), high_water: Some(9) };
+    let view = Store { size: Some(connections), cap: Some(VIEW_MAX), high_water: Some(connections) };
     Barrier {
         epoch,
         node,
@@ -100,15 +104,20 @@ fn healthy(epoch: u32, node: u32) -> Barrier {
         at_ms: u64::from(epoch) * 20_000,
         waited_ms: Some(9_000),
         drained: Some(true),
+        id: Some(id(node)),
+        lingering: None,
         connections: Some(connections),
         half_open: Some(0),
         neighbors: Some(connections),
         peers: Some(connections),
         unleased: Some(0),
+        foreign_doubles: Some(0),
         tasks: Some(25 + 3 * connections),
         heap_bytes: Some(4_200_000 + connections * (116 << 10)),
         heap_blocks: Some(2_300),
         rss_bytes: Some(18 << 20),
+        anon_bytes: Some(12 << 20),
+        trimmed: Some(true),
         fds: Some(14),
         threads: Some(3),
         missed: (node == 0).then_some(0),
@@ -120,16 +129,24 @@ fn healthy(epoch: u32, node: u32) -> Barrier {
         retired: Some(events),
         retired_late: Some(0),
         retire_max_ms: Some(400.0),
+        retire_p50_ms: Some(40.0),
+        retire_p99_ms: Some(320.0),
         components: (node == 0).then_some(1),
         one_sided_edges: Some(0),
+        edges: Some(Edges((0..NODES).filter(|other| *other != node).map(id).collect())),
         panics: Some(0),
         restarts: Some(0),
         log_lines: Some(events),
         error_lines: Some(0),
         kinds: BTreeMap::from([("connection".to_owned(), connection)]),
-        stores: BTreeMap::from([("connections".to_owned(), store)]),
+        stores: BTreeMap::from([("connections".to_owned(), store), ("neighbors".to_owned(), view)]),
+        retirements: BTreeMap::from([("retired".to_owned(), Retired { count: events, late: 0, max_ms: 400 })]),
         buckets: BTreeMap::from([("otel".to_owned(), 120)]),
     }
+}
+
+fn id(node: u32) -> String {
+    format!("node{node}")
 }
 
 /// What the fault or shape does to the observer's barrier.
@@ -145,7 +162,15 @@ fn shape(name: &str, epoch: u32, row: &mut Barrier) {
         "exceed-cap" if judged == 5 => high_water(row, 129),
         "deliver-twice" if judged == 10 => row.duplicates = Some(1),
         "lose" if judged == 10 => row.missed = Some(1),
-        "retire-late" if judged >= 3 => (row.retired_late, row.retire_max_ms) = (Some(1), Some(31_000.0)),
+        "retire-late" if judged >= 3 => retire_late(row),
+        "grow-blocks" => more(&mut row.heap_blocks, 300 * u64::from(epoch)),
+        "one-sided" if judged >= 5 => forget_first(row),
+        "one-sided-at-one-barrier" if judged == 5 => forget_first(row),
+        "crowded-view" if judged == 5 => {
+            row.edges = Some(Edges((0..=VIEW_MAX as u32).map(|node| id(node + 1)).collect()));
+        }
+        "panic" if judged >= 3 => row.panics = Some(1),
+        "restart" if judged >= 3 => row.restarts = Some(1),
         "stop-metric" if judged > 6 => row.heap_bytes = None,
         "reset-counters" if judged > 6 => {
             row.kinds.values_mut().for_each(|kind| (kind.spawned, kind.finished) = (8, 5))
@@ -155,6 +180,19 @@ fn shape(name: &str, epoch: u32, row: &mut Barrier) {
         "settle-by-logarithm" => more(&mut row.heap_bytes, (102_400.0 * f64::from(epoch).ln()) as u64),
         "late-step-1MB" if judged == EPOCHS => more(&mut row.heap_bytes, 1 << 20),
         _ => {}
+    }
+}
+
+fn retire_late(row: &mut Barrier) {
+    (row.retired_late, row.retire_max_ms) = (Some(1), Some(31_000.0));
+    let retired = Retired { count: row.events, late: 1, max_ms: 31_000 };
+    row.retirements.insert("retired".into(), retired);
+}
+
+/// The observer is not aware of a neighbour that counts on it.
+fn forget_first(row: &mut Barrier) {
+    if let Some(Edges(edges)) = &mut row.edges {
+        edges.pop_first();
     }
 }
 
@@ -171,12 +209,19 @@ fn leak_connections(row: &mut Barrier, leaked: u64) {
 }
 
 fn high_water(row: &mut Barrier, most: u64) {
-    row.stores.values_mut().for_each(|store| store.high_water = Some(most));
+    if let Some(store) = row.stores.get_mut("connections") {
+        store.high_water = Some(most);
+    }
 }
 
 /// One look of the storm before a barrier. Between barriers a heap may do what it likes below its peak.
 fn look(name: &str, row: &Barrier, turn: u32) -> Look {
-    let swing = if name == "saw-tooth-3MB" { 300_000 * u64::from(turn % LOOKS_PER_EPOCH) } else { 0 };
+    let swing = match name {
+        "saw-tooth-3MB" => 300_000 * u64::from(turn % LOOKS_PER_EPOCH),
+        // Gone before the next barrier, so that only a look can show it.
+        "spike" if turn == 5 && row.epoch == WARM_UP + 6 => 60 << 20,
+        _ => 0,
+    };
     Look {
         at_ms: row.at_ms - 20_000 + u64::from(turn) * 1_000,
         epoch: row.epoch,

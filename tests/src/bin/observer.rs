@@ -2,16 +2,8 @@
 //!
 //! `observer stock|perennial TOPIC [ID@IP:PORT]…`, identity from `OBSERVER_KEY` (64 hex digits) or fresh. Commands on
 //! stdin: `census`, `publish TEXT`, `leave`, `join`, `quit`. Answers and received messages are JSON lines on stdout.
-//!
-//! The allocator needs `unsafe`: it is the trait's contract, and both functions only count around the system's own.
-#![allow(unsafe_code)]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    io::Write,
-    sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
-};
+use std::{io::Write, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use iroh::{EndpointAddr, SecretKey};
@@ -24,25 +16,7 @@ use perennial_tests::{
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 #[global_allocator]
-static HEAP: CountedHeap = CountedHeap;
-static HEAP_BYTES: AtomicI64 = AtomicI64::new(0);
-
-struct CountedHeap;
-
-// SAFETY: every call goes to the system allocator unchanged; the count beside it allocates nothing.
-unsafe impl GlobalAlloc for CountedHeap {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HEAP_BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        HEAP_BYTES.fetch_sub(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: `block` came from `alloc` above, that is from the system allocator, with this layout.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
+static HEAP: perennial_heap::Counting = perennial_heap::Counting;
 
 enum Node {
     Stock(Stock),
@@ -130,7 +104,7 @@ async fn leave(topic: Option<Topic>) {
 }
 
 async fn census(node: &Node, topic: Option<&Topic>) -> ChildCensus {
-    let heap_bytes = HEAP_BYTES.load(Ordering::Relaxed);
+    let heap_bytes = i64::try_from(perennial_heap::live().bytes).unwrap_or(i64::MAX);
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let neighbors = topic.map_or(0, |topic| topic.neighbors().len());
     let (connections, census) = match node {

@@ -22,10 +22,10 @@ pub(super) const REJOIN_PEERS: usize = 3;
 const FORMER_NEIGHBORS_MAX: usize = 16;
 
 /// Introduced remotes remembered. As many as the passive view (HyParView, p. 9).
-const INTRODUCED_MAX: usize = 30;
+pub(super) const INTRODUCED_MAX: usize = 30;
 
 /// Remotes the application may name as bootstrap; later ones replace the oldest.
-const BOOTSTRAP_MAX: usize = 64;
+pub(super) const BOOTSTRAP_MAX: usize = 64;
 
 /// A remote that refused to become a neighbour is not asked again for this long. Without a pause a node that cannot
 /// fill its view asks for ever: each refusal comes with a ShuffleReply, and each ShuffleReply makes the protocol ask the
@@ -33,7 +33,7 @@ const BOOTSTRAP_MAX: usize = 64;
 const REFUSAL_PAUSE: Duration = Duration::from_secs(30);
 
 /// Refusals remembered; beyond this many the next request may be one too early.
-const REFUSALS_MAX: usize = 256;
+pub(super) const REFUSALS_MAX: usize = 256;
 
 /// Pauses between two attempts to fill the view from outside the protocol. A view that stays small while remotes are
 /// known may be an island; guesses, bounded by what a node may dial while nothing answers.
@@ -112,6 +112,11 @@ impl Acquaintances {
     pub(super) fn memory(&self, neighbors: &BTreeSet<EndpointId>) -> Memory {
         let former = neighbors.iter().chain(&self.former_neighbors).take(FORMER_NEIGHBORS_MAX);
         Memory { bootstrap: self.bootstrap.clone(), former_neighbors: former.copied().collect() }
+    }
+
+    /// Bootstrap peers, introduced remotes, refusals.
+    pub(super) fn sizes(&self) -> [usize; 3] {
+        [self.bootstrap.len(), self.introduced.len(), self.refusals.len()]
     }
 
     pub(super) fn on_heard(&mut self, peer: &EndpointId) {

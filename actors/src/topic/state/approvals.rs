@@ -31,7 +31,7 @@ const APPROVAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// Verdicts remembered about remotes the topic is not in touch with. Beyond this many, the next one is asked about as if
 /// it came for the first time.
-const VERDICTS_MAX: usize = 256;
+pub(super) const VERDICTS_MAX: usize = 256;
 
 /// What the embedder has said of whom. Approved and pending remotes are contacts of the topic, and bounded as those are.
 #[derive(Debug)]
@@ -107,7 +107,6 @@ impl Approvals {
     }
 
     /// Pending, approved and remembered remotes.
-    #[cfg(test)]
     pub(super) fn sizes(&self) -> [usize; 3] {
         [self.pending.len(), self.approved.len(), self.remembered.len()]
     }

@@ -21,6 +21,8 @@ impl State {
             let ending = if self.neighbors.contains(&peer) { Ending::Lost } else { Ending::Polite };
             effects.extend(self.on_peer_done(peer, ending, now));
         }
+        self.ids_kept.expire(now);
+        self.messages_kept.expire(now);
         self.refuse_overdue(now, effects);
         for peer in self.contacts.idle_since(now, self.limits.linger, &self.neighbors) {
             if self.approvals.is_pending(&peer) {

@@ -33,6 +33,11 @@ impl Recent {
         }
     }
 
+    /// Items remembered.
+    pub(super) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
     /// Remembers `item`; false when it was remembered already.
     pub(super) fn insert(&mut self, item: &[u8], now: Instant) -> bool {
         if now >= self.turns_at || self.young.len() >= self.items_max {

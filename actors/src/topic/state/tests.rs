@@ -350,3 +350,32 @@ fn a_publish_tells_its_budget_and_a_repetition() {
 
 mod approval;
 mod storm;
+
+#[test]
+fn the_messages_kept_are_those_of_the_protocol_and_go_with_them() {
+    let start = Instant::now();
+    let mut state = state(1, start);
+    let (ids, cached) = (STORES.iter().position(|store| store.0 == "message_ids"), 3);
+    assert_eq!((ids, STORES[cached].0, STORES[cached + 1].0), (Some(2), "message_cache", "message_cache_bytes"));
+    for number in 0..50u8 {
+        state.on_publish(Bytes::from(vec![number; 20]), start).expect("short enough");
+        state.on_publish(Bytes::from(vec![number; 20]), start).expect("short enough");
+        state.on_message(key(2), 1, inbound(&payload(&[number; 10]), key(1)), start);
+    }
+    let sizes = state.sizes();
+    assert_eq!((sizes[2], sizes[3], sizes[4]), (100, 100, 50 * 30));
+    assert_eq!(entries(&state, "received_messages: TimeBoundCache { map"), 100);
+    let mut now = start;
+    let mut run_to = |state: &mut State, seconds| {
+        while now < start + Duration::from_secs(seconds) {
+            now = state.next_deadline().max(now);
+            state.on_deadlines(now);
+        }
+    };
+    run_to(&mut state, 13);
+    let sizes = state.sizes();
+    assert_eq!((sizes[2], sizes[3], sizes[4]), (100, 0, 0), "content is kept for 10 s, ids for 90 s");
+    run_to(&mut state, 93);
+    assert_eq!(state.sizes()[2], 0);
+    assert_eq!(entries(&state, "received_messages: TimeBoundCache { map"), 0);
+}

@@ -8,7 +8,8 @@ use perennial::{ClosedConnection, Reason, SetLimitsError, Standing};
 use super::{connection_view, gone, peer_name, seconds, side_name};
 use crate::{
     control::protocol::door::{
-        ClosedConnections, ClosedView, Connections, LimitView, LimitsView, ListenerView, LiveView, StandingChanged,
+        ClosedConnections, ClosedView, Connections, LimitView, LimitsView, LingeringView, ListenerView, LiveView,
+        StandingChanged,
     },
     exit::{Exit, Failure},
     lines::VERSION,
@@ -129,6 +130,9 @@ fn not_myself(node: &Node, peer: &EndpointAddr) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Enough to see a pattern.
+const LINGERING_MAX: usize = 8;
+
 pub(crate) async fn connections(node: &Node) -> Result<Connections, Failure> {
     let census = node.mesh.census().await.map_err(gone)?;
     let rows =
@@ -138,7 +142,15 @@ pub(crate) async fn connections(node: &Node) -> Result<Connections, Failure> {
         standing: name(node.mesh.standing(&id)).into(),
         connection: connection_view(connection),
     });
-    Ok(Connections { v: VERSION, connections: connections.collect() })
+    let lingering = node.mesh.lingering(LINGERING_MAX).into_iter().map(|one| LingeringView {
+        number: one.number,
+        peer: one.peer.to_string(),
+        phase: one.phase.name().into(),
+        departure: one.departed.map(|(departure, _)| departure.name().into()),
+        departed_s: one.departed.map(|(_, ago)| seconds(ago)),
+        outside_view_s: one.outside_view.map(seconds),
+    });
+    Ok(Connections { v: VERSION, connections: connections.collect(), lingering: lingering.collect() })
 }
 
 pub(crate) fn closed_connections(node: &Node) -> ClosedConnections {

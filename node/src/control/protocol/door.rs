@@ -58,6 +58,24 @@ pub(crate) struct StandingChanged {
 pub(crate) struct Connections {
     pub(crate) v: u8,
     pub(crate) connections: Vec<LiveView>,
+    /// The connections that live although they are to end, the longest first, and after them those whose remote is in no
+    /// active view; at most eight. The tasks themselves tell, so one that no supervisor knows of stands here too.
+    #[serde(default)]
+    pub(crate) lingering: Vec<LingeringView>,
+}
+
+/// One connection that should not be there for long.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LingeringView {
+    pub(crate) number: u64,
+    pub(crate) peer: String,
+    /// `open`, or the step towards its end that it is at.
+    pub(crate) phase: String,
+    /// How it came to be about to end: `let-go`, `ordered` or `ended`; null if it is not.
+    pub(crate) departure: Option<String>,
+    pub(crate) departed_s: Option<f64>,
+    /// Seconds since its remote has been in no active view; null if it is in one.
+    pub(crate) outside_view_s: Option<f64>,
 }
 
 /// One live connection and its remote.

@@ -1,0 +1,104 @@
+//! What a node tells its judge: stores, retirements, crashes; and what only a build for soaks does: trim, fault.
+
+use serde_json::{Value, json};
+
+use crate::{
+    control::{ask, connect},
+    process::{Up, eventually},
+};
+
+#[test]
+fn every_store_is_told_with_its_bound_and_its_high_water() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = Up::json(dir.path(), &["--topic", "chat", "--pipe"]);
+    let mut two = Up::json(dir.path(), &["--topic", "chat", "--join", &one.ticket(), "--pipe"]);
+    two.event("neighbor_up", |_| true);
+    two.say("twelve bytes");
+    let store = |name: &str, of_topic: bool| {
+        let status = two.ask_json(&["status"]);
+        let stores = status["stores"].as_array().unwrap().clone();
+        let found = stores.into_iter().find(|store| store["name"] == name && store["topic"].is_string() == of_topic);
+        found.unwrap_or_else(|| panic!("no store {name} in {status}"))
+    };
+    eventually("the message is in the cache", || store("message_cache", true)["size"] == 1);
+    assert_eq!(store("message_cache_bytes", true)["size"], 12);
+    assert_eq!(store("message_ids", true)["cap"], Value::Null);
+    assert_eq!(store("neighbors", true)["size"], 1);
+    let node = ["peers", "addresses", "history", "token_buckets", "hints", "retries", "redials", "known_list"];
+    for name in node {
+        assert!(store(name, false)["size"].is_u64(), "{name}");
+    }
+    for name in ["topic_frames", "topic_commands", "pending", "published", "verdicts", "events"] {
+        let store = store(name, true);
+        assert!(store["size"].as_u64() <= store["cap"].as_u64(), "{store}");
+    }
+    assert!(store("peers", false)["high_water"].as_u64() >= Some(1));
+    assert_eq!(store("control_clients", false)["cap"], 16);
+}
+
+#[test]
+fn a_connection_that_retires_is_timed_by_its_cause() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut one = Up::json(dir.path(), &["--topic", "chat"]);
+    let two = Up::json(dir.path(), &["--topic", "chat", "--join", &one.ticket()]);
+    one.event("neighbor_up", |_| true);
+    let before = one.ask_json(&["ledger"])["retirements"].clone();
+    assert_eq!(before["retired"], 0, "{before}");
+    assert!(before["deadlines_ms"]["let-go"].as_u64() > before["deadlines_ms"]["ended"].as_u64(), "{before}");
+    two.ask(&["leave", "chat"]);
+    eventually("the connection has retired at both ends", || {
+        [&one, &two].iter().all(|node| node.ask_json(&["ledger"])["retirements"]["retired"] == 1)
+    });
+    for node in [&one, &two] {
+        let after = node.ask_json(&["ledger"])["retirements"].clone();
+        assert_eq!((&after["retired_late"], &after["causes"][0]["retired"]), (&json!(0), &json!(1)), "{after}");
+        let orderly = ["retired", "idle"].contains(&after["causes"][0]["cause"].as_str().unwrap());
+        assert!(orderly && after["slowest"]["number"].is_u64(), "{after}");
+        assert!(after["p50_ms"].as_u64() <= after["max_ms"].as_u64(), "{after}");
+        assert!(after["max_ms"].as_u64() < Some(5_000), "{after}");
+        assert_eq!(node.ask_json(&["connections"])["lingering"], json!([]));
+    }
+}
+
+#[test]
+fn only_a_build_for_soaks_trims_and_breaks_loops() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = Up::json(dir.path(), &["--topic", "chat"]);
+    let mut two = Up::json(dir.path(), &["--topic", "chat", "--join", &one.ticket()]);
+    two.event("neighbor_up", |_| true);
+    let mut client = connect(&one);
+    let trimmed = ask(&mut client, br#"{"request":"trim"}"#);
+    let fault = |at: &str, kind: &str, peer: Value| {
+        let plan = json!({"request": "fault", "loop": at, "kind": kind, "peer": peer});
+        serde_json::to_vec(&plan).unwrap()
+    };
+    let struck = ask(&mut client, &fault("connection", "panic", json!(two.id())));
+    if !cfg!(feature = "soak") {
+        for answer in [&trimmed, &struck] {
+            assert_eq!(answer["error"]["exit"], 2);
+            assert!(answer["error"]["message"].as_str().unwrap().contains("without its feature `soak`"), "{answer}");
+        }
+        return;
+    }
+    assert!(trimmed["ok"]["rss_bytes"].is_u64() || trimmed["error"].is_object(), "{trimmed}");
+    assert_eq!(struck["ok"]["loop"], "connection", "{struck}");
+    eventually("the panic is counted and the connection replaced", || {
+        let status = one.ask_json(&["status"]);
+        status["panics"] == 1 && status["crashes"]["connection"] == 1 && status["neighbors"] == 1
+    });
+    let retirements = one.ask_json(&["ledger"])["retirements"].clone();
+    assert_eq!(retirements["causes"][0]["cause"], "panicked", "{retirements}");
+    for (at, kind, peer) in [("root", "panic", Value::Null), ("topic", "dance", Value::Null)] {
+        assert_eq!(ask(&mut client, &fault(at, kind, peer))["error"]["exit"], 2, "{at} {kind}");
+    }
+    assert_eq!(ask(&mut client, &fault("acceptor", "error", json!(two.id())))["error"]["exit"], 2);
+    let nobody = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6";
+    assert_eq!(ask(&mut client, &fault("peer", "error", json!(nobody)))["error"]["exit"], 75);
+    for at in ["acceptor", "clock", "peers", "peer", "topic"] {
+        for kind in ["panic", "error"] {
+            eventually("such a loop turns", || ask(&mut client, &fault(at, kind, Value::Null))["ok"]["loop"] == at);
+        }
+    }
+    two.ask(&["ledger", "--settle", "20s"]);
+    one.ask(&["ledger", "--settle", "20s"]);
+}
