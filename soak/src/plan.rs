@@ -327,12 +327,13 @@ impl Draw {
 
     /// Weights say how often each is expected in two minutes.
     fn mixture(&mut self, epoch: u32, steps: &mut Vec<Step>) {
-        const WEIGHTS: [(Scenario, u32); 6] = [
+        const WEIGHTS: [(Scenario, u32); 7] = [
             (Scenario::Rotate, 20),
             (Scenario::KillFresh, 8),
             (Scenario::KillSame, 8),
             (Scenario::KillSamePort, 2),
             (Scenario::Graceful, 6),
+            (Scenario::Supersede, 6),
             (Scenario::Idle, 1),
         ];
         let mut at = self.rng.random_range(0..WEIGHTS.iter().map(|(_, weight)| weight).sum());

@@ -239,7 +239,6 @@ impl Scenario {
                 nodes: 20,
                 events: 1,
                 event_s: 25.0,
-                stock: |_| false,
                 facts: &[FactRule {
                     name: "survivors that lost their whole view",
                     counted: Counted::Sum("survivors without a living neighbour"),
