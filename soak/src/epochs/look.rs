@@ -24,8 +24,8 @@ pub(crate) async fn at_rest(cluster: &Cluster, node: usize, timeout: Duration) -
     let mut trimmed = None;
     if let Ok(process) = cluster.process(node) {
         // Whoever answers everything with its status has not trimmed.
-        let answer = socket::ask(&process.control, json!({"request": "trim"})).await;
-        trimmed = Some(answer.is_ok_and(|answer| answer["released"].is_boolean()));
+        let answer = tokio::time::timeout(timeout, socket::ask(&process.control, json!({"request": "trim"}))).await;
+        trimmed = Some(matches!(answer, Ok(Ok(answer)) if answer["released"].is_boolean()));
         if trimmed == Some(true) {
             tokio::time::sleep(TRIM_WAIT).await;
         }

@@ -110,8 +110,9 @@ fn one_sided_edges(case: &Case<'_>) -> Result<Option<usize>, String> {
                 }
                 seen += 1;
                 let since = standing.get(&(*from, *to)).copied().unwrap_or(row.at_ms);
-                if row.at_ms - since >= REPAIRED_MS {
-                    let seconds = (row.at_ms - since) / 1000;
+                let stood_ms = row.at_ms.saturating_sub(since);
+                if stood_ms >= REPAIRED_MS {
+                    let seconds = stood_ms / 1000;
                     let (one, other) = (row.node, other.node);
                     return Err(format!(
                         "node {one} has node {other} in its view for {seconds} s at least and not the other way round, at epoch {epoch}"

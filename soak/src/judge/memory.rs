@@ -148,7 +148,8 @@ fn explained(case: &Case<'_>) -> Option<(u64, String)> {
     let each = case.record.info.thresholds.heap_bytes_per_connection;
     let first = case.by_node.values().filter_map(|rows| rows.first());
     // At the first barrier, so that what leaks later explains nothing.
-    let base = first.filter_map(|row| Some(row.heap_bytes?.saturating_sub(each * row.connections?))).max()?;
+    let base =
+        first.filter_map(|row| Some(row.heap_bytes?.saturating_sub(each.saturating_mul(row.connections?)))).max()?;
     let most = |name: &str, figure: fn(&Store) -> Option<u64>| {
         case.rows().filter_map(|row| figure(row.stores.get(name)?)).max()
     };
@@ -156,7 +157,7 @@ fn explained(case: &Case<'_>) -> Option<(u64, String)> {
     let ending = (events_per_s(case)? * case.record.info.deadlines.retire_ms as f64 / 1e3).ceil() as u64;
     let cached = most("message_cache_bytes", |store| store.high_water).unwrap_or(0)
         + MESSAGE_BYTES * most("message_ids", |store| store.high_water).unwrap_or(0);
-    let limit = base + cap * each + ending * each + cached;
+    let limit = cap.saturating_add(ending).saturating_mul(each).saturating_add(base).saturating_add(cached);
     let because = format!(
         "{:.1} MB + {cap} connections of {} KiB + {ending} that end + {:.1} MB of messages",
         mb(base),
@@ -169,8 +170,8 @@ fn explained(case: &Case<'_>) -> Option<(u64, String)> {
 /// Events a second of storm, at the epoch in which they came fastest.
 fn events_per_s(case: &Case<'_>) -> Option<f64> {
     let rate = |pair: &[&Barrier]| {
-        let storm_ms = (pair[1].at_ms - pair[0].at_ms).saturating_sub(pair[1].waited_ms?).max(1000);
-        Some((pair[1].events - pair[0].events) as f64 * 1e3 / storm_ms as f64)
+        let storm_ms = pair[1].at_ms.saturating_sub(pair[0].at_ms).saturating_sub(pair[1].waited_ms?).max(1000);
+        Some(pair[1].events.saturating_sub(pair[0].events) as f64 * 1e3 / storm_ms as f64)
     };
     case.observer().windows(2).filter_map(rate).reduce(f64::max)
 }

@@ -110,6 +110,7 @@ fn healthy(epoch: u32, node: u32) -> Barrier {
         half_open: Some(0),
         neighbors: Some(connections),
         peers: Some(connections),
+        foreign_doubles: Some(0),
         unleased: Some(0),
         foreign_doubles: Some(0),
         tasks: Some(25 + 3 * connections),
