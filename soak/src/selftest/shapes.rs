@@ -112,7 +112,6 @@ fn healthy(epoch: u32, node: u32) -> Barrier {
         peers: Some(connections),
         foreign_doubles: Some(0),
         unleased: Some(0),
-        foreign_doubles: Some(0),
         tasks: Some(25 + 3 * connections),
         heap_bytes: Some(4_200_000 + connections * (116 << 10)),
         heap_blocks: Some(2_300),
