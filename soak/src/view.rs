@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use n0_future::time::Instant;
 use serde_json::Value;
-use tokio::time::Instant;
 
 /// One process as seen from outside.
 #[derive(Debug, Default)]

@@ -80,10 +80,9 @@ impl<'a> Watch<'a> {
     pub(super) async fn report(&self, done: &mut Done, attack: Instant, end: Instant) {
         let arrived = |sent: &Sent| {
             let process = self.cluster.process(sent.to).ok()?;
-            let arrival = process.view().probes.get(&sent.number).copied();
-            arrival
+            process.view().probes.get(&sent.number).copied()
         };
-        let sent = self.sent.borrow();
+        let sent = self.sent.take();
         self.cluster.wait(Instant::now() + LAST_PROBE, |_| sent.iter().all(|sent| arrived(sent).is_some())).await;
         let unanswered = sent.iter().filter(|sent| arrived(sent).is_none()).count();
         let twice = sent.iter().filter(|sent| arrived(sent).is_some_and(|arrival| arrival.copies > 1)).count();
