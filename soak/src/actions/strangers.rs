@@ -27,11 +27,11 @@ use crate::{
 /// Undisturbed probes first: eighty of them.
 const BEFORE: Duration = Duration::from_secs(4);
 
-/// A siege that is over at once is felt for longer.
-const HOLD_MIN: Duration = Duration::from_secs(2);
+/// How long strangers stay who have done what they came for.
+const HOLD: Duration = Duration::from_secs(2);
 
-/// By then a node has dealt with everybody, or will not.
-const HOLD_MAX: Duration = Duration::from_secs(30);
+/// Those who left without a word are forgotten by then, or never.
+const GONE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A visitor that is not in by then does not get in.
 const VISIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,8 +44,13 @@ struct Course {
     end: Instant,
     half_open_gone_ms: Option<f64>,
     tally: Tally,
+    /// What the observer had counted when the visitor came.
+    at_end: Counts,
     visitor: Option<Duration>,
 }
+
+/// What a node counts, by reason.
+type Counts = BTreeMap<String, u64>;
 
 /// Strangers come to the observer, and it deals with them.
 pub(super) async fn besiege(cluster: &Cluster, kind: Kind, count: usize) -> Result<Done, Fault> {
@@ -61,11 +66,17 @@ pub(super) async fn besiege(cluster: &Cluster, kind: Kind, count: usize) -> Resu
     watch.report(&mut done, course.attack, course.end).await;
     match course.half_open_gone_ms {
         Some(took_ms) => done.observed.push((HALF_OPEN_GONE, took_ms)),
-        None => done.faults.push(format!("handshakes were half open {} s after the last stranger", HOLD_MAX.as_secs())),
+        None => done
+            .faults
+            .push(format!("handshakes were half open {} s after the last stranger left", GONE_TIMEOUT.as_secs())),
     }
     match course.visitor {
         Some(took) => done.observed.push((VISITOR, took.as_secs_f64() * 1e3)),
-        None => done.faults.push(format!("a visitor was not let in within {} s", VISIT_TIMEOUT.as_secs())),
+        None => done.faults.push(format!(
+            "a visitor was not let in within {} s; meanwhile the door counted {}",
+            VISIT_TIMEOUT.as_secs(),
+            shown(&course.at_end, &counts(cluster).await?)
+        )),
     }
     let after = counts(cluster).await?;
     let more = |is_meant: fn(&str) -> bool| {
@@ -95,20 +106,19 @@ async fn course(cluster: &Cluster, watch: &Watch<'_>, kind: Kind, count: usize) 
     let half_open = watch.half_open();
     let attack = Instant::now();
     attacker.go().await.map_err(harness)?;
-    let made = Instant::now();
+    tokio::time::sleep(HOLD).await;
+    let tally = attacker.stop().await.map_err(harness)?.tally;
+    let left = Instant::now();
     let mut half_open_gone_ms = None;
-    while half_open_gone_ms.is_none() && made.elapsed() < HOLD_MAX {
+    while half_open_gone_ms.is_none() && left.elapsed() < GONE_TIMEOUT {
         tokio::time::sleep(LOOK).await;
-        if watch.looked_since(made) && watch.half_open() <= half_open {
-            half_open_gone_ms = Some(elapsed_ms(made));
+        if watch.looked_since(left) && watch.half_open() <= half_open {
+            half_open_gone_ms = Some(elapsed_ms(left));
         }
     }
-    tokio::time::sleep_until(made + HOLD_MIN).await;
-    let end = Instant::now();
-    // Whoever stayed leaves; the visitor does not wait for that.
-    let (left, visited) = tokio::join!(attacker.stop(), visit(visitor, EndpointAddr::new(id).with_ip_addr(address)));
-    let tally = left.map_err(harness)?.tally;
-    Ok(Course { attack, end, half_open_gone_ms, tally, visitor: visited.map_err(harness)? })
+    let (end, at_end) = (Instant::now(), counts(cluster).await?);
+    let visitor = visit(visitor, EndpointAddr::new(id).with_ip_addr(address)).await.map_err(harness)?;
+    Ok(Course { attack, end, half_open_gone_ms, tally, at_end, visitor })
 }
 
 /// Joins the topic that is for visitors, and leaves; how long it took to have a neighbour.
@@ -130,10 +140,18 @@ fn observer(cluster: &Cluster) -> Result<(EndpointId, SocketAddr), Fault> {
 }
 
 /// What the observer counts, by reason.
-async fn counts(cluster: &Cluster) -> Result<BTreeMap<String, u64>, Fault> {
+async fn counts(cluster: &Cluster) -> Result<Counts, Fault> {
     let status = cluster.ask(OBSERVER, json!({"request": "status"})).await?;
     let counts = status["counts"].as_object().into_iter().flatten();
     Ok(counts.filter_map(|(reason, count)| Some((reason.clone(), count.as_u64()?))).collect())
+}
+
+/// What was counted in between.
+fn shown(before: &Counts, after: &Counts) -> String {
+    let more = after.iter().map(|(reason, count)| (reason, count - before.get(reason).copied().unwrap_or(0)));
+    let words: Vec<String> =
+        more.filter(|(_, more)| *more > 0).map(|(reason, more)| format!("{reason} {more}")).collect();
+    if words.is_empty() { "nothing".into() } else { words.join(", ") }
 }
 
 fn is_turned_away(reason: &str) -> bool {

@@ -31,8 +31,8 @@ const ANSWERS: LimitRule = LimitRule { what: STATUS, most: 100.0 };
 /// What the default caps can cost: 128 connections of 128 KiB, 16 handshakes of 96 KiB, 24 waiting of 4 KiB.
 const HEAP_EXPLAINED: LimitRule = LimitRule { what: HEAP, most: 18.5 };
 
-/// The node's own deadline of a handshake, the 10 s for which QUIC may keep what is left of one, and 2 s to see it.
-const ALL_GONE: LimitRule = LimitRule { what: HALF_OPEN_GONE, most: 22_000.0 };
+/// Whoever left without a word has the deadline of a handshake, 10 s, and one that waited for its place 5 s before it.
+const ALL_GONE: LimitRule = LimitRule { what: HALF_OPEN_GONE, most: 17_000.0 };
 
 const LET_IN: LimitRule = LimitRule { what: VISITOR, most: 2_000.0 };
 
