@@ -19,7 +19,8 @@ use crate::{
 };
 
 pub(crate) const USAGE: u8 = 64;
-pub(crate) const NO_BINARY: u8 = 69;
+/// No node binary, or no rights, programs or devices for what was asked.
+pub(crate) const LACKING: u8 = 69;
 pub(crate) const HARNESS: u8 = 70;
 
 /// Kills, respawns and rotates real perennial nodes, and judges what is left behind.
@@ -30,8 +31,8 @@ pub(crate) struct Cli {
     pub verb: Verb,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 unknown (too little evidence), 64 usage, 69 no node binary, \
-                          70 the harness itself failed, 130/143 by signal";
+const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 unknown (too little evidence), 64 usage, 69 no node binary, or \
+                          what was asked needs more of the machine, 70 the harness failed, 130/143 by signal";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -51,9 +52,26 @@ pub(crate) enum Verb {
     },
     /// Flood a node with strangers, ours and stock in one run, and print what each of them noticed
     Flood(Flood),
+    /// Measure two programs side by side, in pairs, and say what may be claimed
+    Compare(crate::compare::options::Options),
     /// The attacker of a flood, in a process of its own: waits for `go` and `stop` on stdin
     #[command(hide = true)]
     Attack(Assault),
+    /// The switch between hosts in namespaces, in a process of its own: words on stdin, until it ends
+    #[command(hide = true)]
+    Switch {
+        #[arg(long)]
+        hosts: usize,
+        #[arg(long)]
+        seed: u64,
+    },
+    /// Find out what this machine can and cannot do for a soak, and what would mend it
+    #[command(after_help = crate::doctor::HELP)]
+    Doctor {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// List the scenarios
     List {
         /// One JSON object per line
@@ -71,6 +89,9 @@ pub(crate) struct Common {
     /// One more argument for every node's `up`, such as --arg=--max-connections=64. May be repeated
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub arg: Vec<String>,
+    /// What lies between the nodes: 127.0.0.1, or network namespaces that are made and removed for each run, which needs root
+    #[arg(long, value_enum, default_value = "lo")]
+    pub net: Net,
     /// Runs leave a directory of their own in this one [default: runs]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -99,6 +120,15 @@ impl Common {
     pub(crate) fn bin(&self) -> anyhow::Result<PathBuf> {
         find_bin(self.bin.as_deref(), &std::env::current_exe().unwrap_or_default()).map_err(anyhow::Error::msg)
     }
+}
+
+/// What lies between the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Net {
+    /// Child processes on 127.0.0.1
+    Lo,
+    /// A host of its own for every node
+    Netns,
 }
 
 /// Whose logs are kept.
@@ -239,6 +269,9 @@ impl Run {
         }
         if let Some(bin) = &self.common.bin {
             option("bin", bin.display().to_string());
+        }
+        if self.common.net == Net::Netns {
+            option("net", "netns".into());
         }
         words.extend(self.common.arg.iter().map(|arg| format!("--arg={arg}")));
         words

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use perennial_soak::place::Place;
 use serde_json::{Value, json};
 use tokio::{
     sync::Notify,
@@ -61,6 +62,8 @@ pub(crate) struct Probe {
 /// All nodes of a run. Dropping it kills them.
 #[derive(Debug)]
 pub(crate) struct Cluster {
+    /// Where they run, and what can be done to it.
+    pub place: Place,
     seats: Vec<Seat>,
     /// Sockets and keys.
     directory: PathBuf,
@@ -73,9 +76,9 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// A cluster without processes, one node per seat; sockets and keys go to `directory`, what the nodes log to `logs`.
-    pub(crate) fn new(seats: Vec<Seat>, directory: PathBuf, logs: PathBuf, run: String) -> Self {
+    pub(crate) fn new(place: Place, seats: Vec<Seat>, directory: PathBuf, logs: PathBuf, run: String) -> Self {
         let nodes = Mutex::new(seats.iter().map(|_| None).collect());
-        Self { seats, directory, logs, run, nodes, changed: Arc::default(), probes: AtomicU64::new(0) }
+        Self { place, seats, directory, logs, run, nodes, changed: Arc::default(), probes: AtomicU64::new(0) }
     }
 
     /// Nodes of the plan, whether they run or not.
@@ -201,7 +204,8 @@ impl Cluster {
         tokio::time::sleep(DUPLICATES_WAIT).await;
         let arrivals: Vec<_> =
             others.iter().filter_map(|(_, process)| process.view().probes.get(&number).copied()).collect();
-        let latency_ms = |at: Instant| at.saturating_duration_since(published).as_secs_f64() * 1e3;
+        let latency_ms =
+            |at: std::time::Instant| at.saturating_duration_since(published.into_std()).as_secs_f64() * 1e3;
         Ok(Probe {
             expected: others.len(),
             missed,
@@ -241,6 +245,8 @@ impl Cluster {
     async fn start(&self, node: usize, via: &[usize], listen: Option<&str>) -> Result<(), Fault> {
         let join = via.iter().map(|via| self.address(*via)).collect::<Result<Vec<_>, _>>()?;
         let process = Process::start(Launch {
+            place: &self.place,
+            node,
             seat: &self.seats[node],
             control: &self.directory.join(format!("n{node}.sock")),
             key_file: &self.key_file(node),
@@ -302,10 +308,12 @@ impl Cluster {
         }
     }
 
-    /// `ID@IP:PORT` of a node.
+    /// `ID@IP:PORT` of a node, where it is at this moment.
     pub(crate) fn address(&self, node: usize) -> Result<String, Fault> {
         let ready = self.process(node)?.view().ready.clone();
-        ready.map(|ready| ready.address()).ok_or_else(|| format!("node {node} is not ready"))
+        ready
+            .map(|ready| self.place.reached_at(node, &ready.address()))
+            .ok_or_else(|| format!("node {node} is not ready"))
     }
 
     /// The id of a running node.

@@ -4,7 +4,7 @@
 //! are the parties; `evidence` and `criteria` think; `table` writes. How the attacker works is in the library.
 
 pub(crate) mod attacker;
-mod course;
+pub(crate) mod course;
 mod criteria;
 pub(crate) mod evidence;
 pub(crate) mod peer;
@@ -13,7 +13,7 @@ mod rounds;
 mod sampler;
 mod samples;
 mod table;
-mod victim;
+pub(crate) mod victim;
 
 use std::{
     fmt::Write,

@@ -3,12 +3,15 @@
 //! Reading order: `scenario`, `sets`, `plan` (what will happen) → `cluster`, `process`, `socket`, `view` (the nodes, over
 //! their public interfaces only) → `actions` (one file per kind of fault) → `epochs` (storm, calm, barrier, and again) →
 //! `run_format` (what is kept of it) → `judge/` (records in, verdict out) → `report`, `page` (a verdict for people). `run`
-//! and `verbs` are the verbs. `selftest` proves the judge. `flood` is a house of its own: strangers instead of storms. This
-//! file parses, dispatches and chooses the exit code.
+//! and `verbs` are the verbs. `selftest` proves the judge. `flood` is a house of its own: strangers instead of storms.
+//! `compare` is another: two programs side by side. Where nodes run is the library's `place`; `doctor` tells what a machine
+//! can carry. This file parses, dispatches and chooses the exit code.
 
 mod actions;
 mod args;
 mod cluster;
+mod compare;
+mod doctor;
 mod epochs;
 mod flood;
 mod judge;
@@ -30,9 +33,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use perennial_soak::attack::{Order, child};
+use perennial_soak::{
+    attack::{Order, child},
+    netns::switch,
+};
 
-use crate::args::{Cli, HARNESS, NO_BINARY, USAGE, Verb};
+use crate::args::{Cli, LACKING, USAGE, Verb};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -53,8 +59,25 @@ fn main() -> ExitCode {
             selftest::run(&beside.with_file_name(format!("perennial-soak-plant{}", std::env::consts::EXE_SUFFIX)), json)
         }
         Verb::Flood(args) => flood(&args),
+        Verb::Compare(options) => compare(&options),
         Verb::Attack(args) => attack(&args),
+        Verb::Switch { hosts, seed } => alone(switch::run(hosts, seed)),
+        Verb::Doctor { json } => doctor(json),
     }
+}
+
+fn doctor(json: bool) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    end(runtime.context("cannot start the runtime").and_then(|runtime| {
+        runtime.block_on(async {
+            tokio::select! {
+                // First, so that a signal is not starved. Losing the race takes away what is being tried.
+                biased;
+                signalled = run::signalled() => signalled.map(|(_, code)| code),
+                code = doctor::run(json) => code,
+            }
+        })
+    }))
 }
 
 fn flood(args: &args::Flood) -> ExitCode {
@@ -64,7 +87,7 @@ fn flood(args: &args::Flood) -> ExitCode {
         Err(_) if args.subject == args::Subjects::Stock => None,
         Err(error) => {
             eprintln!("error: {error}");
-            return NO_BINARY.into();
+            return LACKING.into();
         }
     };
     // Two threads: the prober must not wait for the sampler.
@@ -81,13 +104,43 @@ fn flood(args: &args::Flood) -> ExitCode {
     }))
 }
 
+fn compare(options: &compare::options::Options) -> ExitCode {
+    if let Err(error) = options.check() {
+        eprintln!("error: {error}");
+        return USAGE.into();
+    }
+    let subjects = match compare::subjects(options, &std::env::current_exe().unwrap_or_default()) {
+        Ok(subjects) => subjects,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return LACKING.into();
+        }
+    };
+    // Two threads: a reader of deliveries must not wait for a look.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    end(runtime.context("cannot start the runtime").and_then(|runtime| {
+        runtime.block_on(async {
+            tokio::select! {
+                // First, so that a signal is not starved. Losing the race drops, and so kills, every process.
+                biased;
+                signalled = run::signalled() => signalled.map(|(_, code)| code),
+                code = Box::pin(compare::run(options, subjects)) => code,
+            }
+        })
+    }))
+}
+
 fn attack(args: &args::Assault) -> ExitCode {
-    // One thread: an attacker that takes both processors would measure the machine.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let args::Assault { kind, count, target, topic, pace } = *args;
     let order = Order { kind, target, topic: *topic.as_bytes(), count, per_second: pace };
+    alone(child::run(order))
+}
+
+/// A process that serves the harness, on one thread: one that takes both processors would measure the machine.
+fn alone(served: impl Future<Output = Result<()>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.context("cannot start the runtime").and_then(|runtime| {
-        let ended = runtime.block_on(child::run(order));
+        let ended = runtime.block_on(served);
         // The reader of stdin is a blocked thread that the runtime would wait for.
         runtime.shutdown_background();
         ended
@@ -100,7 +153,7 @@ fn end(outcome: Result<u8>) -> ExitCode {
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            HARNESS.into()
+            run::error_code(&error).into()
         }
     }
 }

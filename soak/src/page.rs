@@ -3,7 +3,7 @@
 //!
 //! Drawing is `page/plot.rs`; this file chooses what is drawn.
 
-mod plot;
+pub(crate) mod plot;
 
 use crate::{
     judge::{
@@ -17,7 +17,7 @@ use crate::{
 };
 use plot::{Line, Plot, escape};
 
-const STYLE: &str = include_str!("page/style.css");
+pub(crate) const STYLE: &str = include_str!("page/style.css");
 
 /// The whole page.
 pub(crate) fn html(record: &Record, verdict: &Verdict) -> String {

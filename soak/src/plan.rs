@@ -336,7 +336,7 @@ impl Draw {
             (Scenario::Supersede, 6),
             (Scenario::Idle, 1),
         ];
-        let mut at = self.rng.random_range(0..WEIGHTS.iter().map(|(_, weight)| weight).sum());
+        let mut at: u32 = self.rng.random_range(0..WEIGHTS.iter().map(|(_, weight)| weight).sum());
         let drawn = WEIGHTS.into_iter().find(|(_, weight)| {
             let hit = at < *weight;
             at = at.saturating_sub(*weight);

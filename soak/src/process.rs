@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use perennial_soak::place::Place;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -34,7 +35,7 @@ const REAP_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Seat {
     /// The program.
     pub bin: PathBuf,
-    /// A program that starts the node in its own place, and its arguments: `prlimit`, `ip netns exec`.
+    /// A program that becomes the node, and its arguments: `prlimit`.
     pub prefix: Vec<String>,
     /// More arguments for `up`.
     pub args: Vec<String>,
@@ -45,6 +46,9 @@ pub(crate) struct Seat {
 /// How a node is started.
 #[derive(Debug)]
 pub(crate) struct Launch<'a> {
+    /// Where it runs, and as which of the nodes there.
+    pub place: &'a Place,
+    pub node: usize,
     pub seat: &'a Seat,
     pub control: &'a Path,
     pub key_file: &'a Path,
@@ -81,12 +85,13 @@ impl Process {
         let log = log.with_context(|| format!("cannot write the log {}", launch.log.display()))?;
         // A killed node leaves its socket behind; the next one on this path must find it free.
         let _ = std::fs::remove_file(launch.control);
-        let mut command = command(launch.seat);
+        let mut command = command(&launch)?;
         command
             .args(["up", "--json", "--pipe", "--topic", TOPIC, "--control"])
             .arg(launch.control)
             .arg("--key-file")
             .arg(launch.key_file)
+            .args(launch.place.arguments(launch.node))
             // A harness that is killed takes its nodes with it.
             .arg("--until-stdin-closes")
             .args(&launch.seat.args)
@@ -100,8 +105,9 @@ impl Process {
         for address in launch.join {
             command.args(["--join", address]);
         }
-        if let Some(address) = launch.listen {
-            command.args(["--listen", address]);
+        let place = || launch.place.listen(launch.node).map(|address| address.to_string());
+        if let Some(address) = launch.listen.map(str::to_owned).or_else(place) {
+            command.args(["--listen", &address]);
         }
         let mut child = command.spawn().with_context(|| format!("cannot start {}", launch.seat.bin.display()))?;
         let stdin = child.stdin.take().expect("stdin is piped");
@@ -112,6 +118,7 @@ impl Process {
         let listener = Listener { view: view.clone(), changed: launch.changed.clone(), run: launch.run.to_owned() };
         let reader = tokio::spawn(listener.read(stdout, reading.subscribe()));
         let pid = child.id().context("a node ended as it was started")?;
+        launch.place.started(launch.node, pid);
         let (child, stdin) = (AsyncMutex::new(child), AsyncMutex::new(stdin));
         Ok(Self { child, stdin, view, reader, reading, pid, control: launch.control.to_owned() })
     }
@@ -174,17 +181,17 @@ impl Drop for Process {
 
 /// The node's program in its place. A paused node does not see its stdin close, so the kernel is asked to end it with the
 /// harness, where util-linux can ask.
-fn command(seat: &Seat) -> Command {
+fn command(launch: &Launch<'_>) -> Result<Command> {
     const SETPRIV: &str = "/usr/bin/setpriv";
     let mut words: Vec<PathBuf> = Vec::new();
     if Path::new(SETPRIV).exists() {
         words.extend([SETPRIV, "--pdeathsig", "KILL"].map(PathBuf::from));
     }
-    words.extend(seat.prefix.iter().map(PathBuf::from));
-    words.push(seat.bin.clone());
-    let mut command = Command::new(&words[0]);
+    words.extend(launch.seat.prefix.iter().map(PathBuf::from));
+    words.push(launch.seat.bin.clone());
+    let mut command = launch.place.command(launch.node, &words[0])?;
     command.args(&words[1..]);
-    command
+    Ok(command)
 }
 
 /// Who reads the lines of a node.
@@ -201,7 +208,7 @@ impl Listener {
         // An error means that nobody can ask for silence any more.
         while reading.wait_for(|reading| *reading).await.is_ok() {
             match lines.next_line().await {
-                Ok(Some(line)) => lock().on_line(&line, &self.run, Instant::now()),
+                Ok(Some(line)) => lock().on_line(&line, &self.run, Instant::now().into_std()),
                 Ok(None) | Err(_) => {
                     lock().ended = true;
                     self.changed.notify_waiters();

@@ -8,6 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use perennial_soak::{
+    netns::{Wiring, tools::PlaceError},
+    place::Place,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -65,7 +69,7 @@ fn missing(common: &args::Common) -> ExitCode {
     if let Err(error) = common.bin() {
         eprintln!("error: {error}");
     }
-    ExitCode::from(args::NO_BINARY)
+    ExitCode::from(args::LACKING)
 }
 
 /// Carries several runs out, one after the other, and says how each came out.
@@ -93,9 +97,14 @@ fn finish(common: &args::Common, runs: usize, draw: impl Fn(usize) -> Result<(Re
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            args::HARNESS.into()
+            error_code(&error).into()
         }
     }
+}
+
+/// The exit code of an error: what the machine lacks is not the harness's own failure.
+pub(crate) fn error_code(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref::<PlaceError>().is_some_and(PlaceError::is_lack) { args::LACKING } else { args::HARNESS }
 }
 
 /// How one run came out.
@@ -139,7 +148,13 @@ pub(crate) async fn one(common: &args::Common, mut record: Record, pace: Pace) -
     run_files::write_plan(&directory, &record)?;
     let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
     let seats = common.seats(&record.info)?;
-    let cluster = Cluster::new(seats, scratch.path().to_owned(), logs.clone(), format!("seed {}", record.info.seed));
+    let place = tokio::select! {
+        biased;
+        signalled = signalled() => bail!("interrupted by {} before the first node", signalled?.0),
+        place = common.place(&record.info) => place?,
+    };
+    let cluster =
+        Cluster::new(place, seats, scratch.path().to_owned(), logs.clone(), format!("seed {}", record.info.seed));
     let signal = tokio::select! {
         // First, so that a signal is not starved by a busy run.
         biased;
@@ -271,6 +286,14 @@ pub(crate) async fn signalled() -> Result<(&'static str, u8)> {
 }
 
 impl args::Common {
+    /// Where the nodes of a run are, made now.
+    async fn place(&self, info: &RunInfo) -> Result<Place> {
+        match self.net {
+            args::Net::Lo => Ok(Place::loopback()),
+            args::Net::Netns => Ok(Place::namespaces(info.nodes as usize, Wiring::Bridge).await?),
+        }
+    }
+
     /// What each node of a run is.
     pub(crate) fn seats(&self, info: &RunInfo) -> Result<Vec<Seat>> {
         let bin = self.bin()?;

@@ -166,6 +166,27 @@ pub fn sign_interval(values: &[f64], alpha: f64) -> Option<Interval> {
     Some(Interval { estimate, lower: sorted[outside], upper: sorted[sorted.len() - 1 - outside] })
 }
 
+/// An interval and the chance with which it covers what it is an interval of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Covered {
+    pub interval: Interval,
+    /// From 0 to 1.
+    pub coverage: f64,
+}
+
+/// The median between two order statistics: the narrowest pair that covers the true one with a chance of at least
+/// `1 − alpha` (Hollander & Wolfe §3.6), or, where so few values cannot, their whole range with the chance it has, which is
+/// `1 − 2^(1 − n)`: nothing for one value, 93.75 % for five. `None` without values.
+pub fn median_interval(values: &[f64], alpha: f64) -> Option<Covered> {
+    let sorted = sorted(values);
+    let last = sorted.len().checked_sub(1)?;
+    let shares = values.iter().fold(vec![1.0], |shares, _| added(&shares, 1));
+    let outside = outside(&shares, alpha).unwrap_or(0).min(last / 2);
+    let missed: f64 = shares[..=outside].iter().sum();
+    let interval = Interval { estimate: median(&sorted)?, lower: sorted[outside], upper: sorted[last - outside] };
+    Some(Covered { interval, coverage: (1.0 - 2.0 * missed).max(0.0) })
+}
+
 /// Shares of the signed-rank sum over `n` values without a trend.
 fn signed_ranks(n: usize) -> Vec<f64> {
     (1..=n).fold(vec![1.0], |shares, rank| added(&shares, rank))
@@ -199,6 +220,7 @@ fn sorted(values: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
     use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
     use super::*;
@@ -304,6 +326,52 @@ mod tests {
         assert_eq!((median(&[]), median(&[3.0]), median(&[4.0, 1.0])), (None, Some(3.0), Some(2.5)));
         assert_eq!(quantile(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.25), Some(2.0));
         assert_eq!(quantile(&[1.0, 2.0], 0.99), Some(1.99));
+    }
+
+    #[test]
+    fn few_values_say_how_little_they_cover() {
+        let coverage = |n: usize| median_interval(&vec![1.0; n], 0.05).unwrap().coverage;
+        assert_eq!([coverage(1), coverage(2), coverage(5), coverage(6)], [0.0, 0.5, 0.9375, 0.96875]);
+        assert_eq!(median_interval(&[], 0.05), None);
+        // With twelve the second and the last but one would cover 99.4 %, the third 96.1 %, the fourth 85.4 %.
+        let twelve: Vec<f64> = (1..=12).map(f64::from).collect();
+        let covered = median_interval(&twelve, 0.05).unwrap();
+        assert_eq!((covered.interval.lower, covered.interval.upper), (3.0, 10.0));
+        assert!((covered.coverage - (1.0 - 2.0 * 79.0 / 4096.0)).abs() < 1e-12, "{covered:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_median_interval_keeps_its_order_and_its_word(values in vec(-1e6..1e6_f64, 1..40), alpha in 0.001..0.5_f64) {
+            let Covered { interval, coverage } = median_interval(&values, alpha).unwrap();
+            prop_assert!(interval.lower <= interval.estimate && interval.estimate <= interval.upper);
+            prop_assert!(values.contains(&interval.lower) && values.contains(&interval.upper));
+            let widest = 1.0 - 2_f64.powi(1 - values.len() as i32);
+            prop_assert!(coverage <= widest + 1e-12);
+            prop_assert!(coverage >= 1.0 - alpha - 1e-12 || (coverage - widest).abs() < 1e-12, "{coverage} of {alpha}");
+            // Where the sign test reaches its level, both say the same.
+            if let Some(same) = sign_interval(&values, alpha) {
+                prop_assert_eq!(interval, same);
+            }
+        }
+
+        #[test]
+        fn a_median_interval_follows_any_rising_change(values in vec(0.1..1e3_f64, 1..30)) {
+            // Order statistics go where any monotone function sends them; only the mean of two middles does not.
+            let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
+            let (plain, log) = (median_interval(&values, 0.05).unwrap(), median_interval(&logs, 0.05).unwrap());
+            prop_assert_eq!(plain.coverage, log.coverage);
+            prop_assert_eq!((plain.interval.lower.ln(), plain.interval.upper.ln()), (log.interval.lower, log.interval.upper));
+        }
+
+        #[test]
+        fn more_confidence_is_never_narrower(values in vec(-1e3..1e3_f64, 1..40), alpha in 0.01..0.4_f64) {
+            let (wide, narrow) = (median_interval(&values, alpha / 2.0).unwrap(), median_interval(&values, alpha).unwrap());
+            prop_assert!(wide.interval.lower <= narrow.interval.lower && narrow.interval.upper <= wide.interval.upper);
+            prop_assert!(wide.coverage >= narrow.coverage);
+        }
     }
 
     #[test]

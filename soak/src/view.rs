@@ -2,9 +2,11 @@
 //!
 //! Lines come from `process.rs`; this file only remembers what they mean.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Instant,
+};
 
-use n0_future::time::Instant;
 use serde_json::Value;
 
 /// One process as seen from outside.

@@ -92,7 +92,8 @@ impl<'a> Watch<'a> {
         done.observed.push((UNANSWERED, unanswered as f64));
         let p99_ms = |from: Option<Instant>, until: Instant| {
             let phase = sent.iter().filter(|sent| from.is_none_or(|from| sent.at >= from) && sent.at < until);
-            let took = phase.filter_map(|sent| Some(arrived(sent)?.first.saturating_duration_since(sent.at)));
+            let took =
+                phase.filter_map(|sent| Some(arrived(sent)?.first.saturating_duration_since(sent.at.into_std())));
             sorted_percentile(took.map(|took| took.as_secs_f64() * 1e3).collect())
         };
         if let Some((before, during)) = p99_ms(None, attack).zip(p99_ms(Some(attack), end)) {

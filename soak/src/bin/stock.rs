@@ -2,21 +2,24 @@
 //! that whatever drives `perennial up --json --pipe` drives this. With `--bare`, an iroh endpoint that accepts and closes:
 //! the floor below any gossip.
 //!
-//! stdin carries one message per line, stdout `ready` and `message` lines; the control socket knows `join` and `leave` and
-//! answers everything else with its `status`. The end of stdin ends the process.
+//! stdin carries one message per line, stdout `ready` and `message` lines; the control socket knows `join`, `leave`, `trim`
+//! and `stop`, and answers everything else with its `status`. The end of stdin ends the process like `stop`: goodbyes are
+//! said.
 use std::{
-    path::PathBuf,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use iroh::{
-    Endpoint, EndpointAddr, EndpointId,
+    Endpoint, EndpointAddr, EndpointId, SecretKey,
     address_lookup::memory::MemoryLookup,
     endpoint::{PortmapperConfig, presets},
     protocol::Router,
@@ -31,14 +34,15 @@ use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
-    sync::Mutex,
+    sync::{Mutex, Notify},
     task::JoinHandle,
+    time::timeout,
 };
 
 #[global_allocator]
 static HEAP: perennial_heap::Counting = perennial_heap::Counting;
 
-/// A stock iroh-gossip node on 127.0.0.1.
+/// A stock iroh-gossip node on one address.
 #[derive(Debug, Parser)]
 struct Cli {
     /// Ignored, as are the other arguments of `perennial up` that mean nothing here
@@ -53,6 +57,9 @@ struct Cli {
     /// A node to meet. May be repeated
     #[arg(long, value_name = "ID@IP:PORT", value_parser = peer)]
     join: Vec<EndpointAddr>,
+    /// The address to bind: IP:PORT, or an IP for a free port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1", value_parser = listen)]
+    listen: SocketAddr,
     /// Only accept and close; no gossip
     #[arg(long)]
     bare: bool,
@@ -62,13 +69,33 @@ struct Cli {
     pipe: bool,
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
-    #[arg(long, hide = true)]
+    /// The file with this node's key, 64 hex digits; created where it is missing
+    #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+}
+
+/// The key of a file, which is created where it is missing; else a fresh one.
+fn secret_key(file: Option<&Path>) -> Result<SecretKey> {
+    let Some(file) = file else { return Ok(SecretKey::generate()) };
+    let wrong = || format!("{} is no key file of 64 hex digits", file.display());
+    if file.exists() {
+        let text = std::fs::read_to_string(file).with_context(wrong)?;
+        return Ok(SecretKey::from_bytes(blake3::Hash::from_hex(text.trim()).with_context(wrong)?.as_bytes()));
+    }
+    let key = SecretKey::generate();
+    let text = blake3::Hash::from_bytes(key.to_bytes()).to_hex();
+    std::fs::write(file, format!("{text}\n")).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(key)
 }
 
 /// As our node reads it: 64 hex digits, or a name whose hash is the topic.
 fn topic(text: &str) -> Result<TopicId, String> {
     Ok(TopicId::from_str(text).unwrap_or_else(|_| TopicId::from_bytes(*blake3::hash(text.as_bytes()).as_bytes())))
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let ip = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));
+    text.parse().or_else(|_| ip()).map_err(|_| format!("`{text}` is no address; write it as IP or IP:PORT"))
 }
 
 fn peer(text: &str) -> Result<EndpointAddr, String> {
@@ -78,31 +105,39 @@ fn peer(text: &str) -> Result<EndpointAddr, String> {
     Ok(EndpointAddr::new(id).with_ip_addr(address.parse().map_err(|_| wrong())?))
 }
 
+/// Closing an endpoint waits for the other sides, and some of them may be dead.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let cli = Cli::parse();
     let lookup = MemoryLookup::new();
     let endpoint = Endpoint::builder(presets::Minimal)
+        .secret_key(secret_key(cli.key_file.as_deref())?)
         .portmapper_config(PortmapperConfig::Disabled)
         .address_lookup(lookup.clone())
         .alpns(vec![GOSSIP_ALPN.to_vec()])
         .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")?
+        .bind_addr(cli.listen)?
         .bind()
         .await
-        .context("cannot bind an endpoint on 127.0.0.1")?;
+        .with_context(|| format!("cannot bind an endpoint on {}", cli.listen))?;
     let listener = UnixListener::bind(&cli.control);
     let listener = listener.with_context(|| format!("cannot listen on {}", cli.control.display()))?;
     let figures = Figures { endpoint: endpoint.clone(), neighbors: AtomicU64::new(0), peak: AtomicU64::new(0) };
     let figures = Arc::new(figures);
+    let stop = Arc::new(Notify::new());
     if cli.bare {
-        tokio::spawn(serve(listener, figures, None));
+        tokio::spawn(serve(listener, figures, None, stop.clone()));
         tokio::spawn(accept_and_close(endpoint.clone()));
         say_ready(&endpoint);
-        run_dry(BufReader::new(tokio::io::stdin())).await?;
+        tokio::select! {
+            dry = run_dry(BufReader::new(tokio::io::stdin())) => dry?,
+            () = stop.notified() => {}
+        }
     } else {
         let gossip = Gossip::builder().spawn(endpoint.clone());
-        let _router = Router::builder(endpoint.clone()).accept(GOSSIP_ALPN, gossip.clone()).spawn();
+        let router = Router::builder(endpoint.clone()).accept(GOSSIP_ALPN, gossip.clone()).spawn();
         let mut topics = Vec::new();
         for topic in cli.topic {
             let (gossip, lookup, figures) = (gossip.clone(), lookup.clone(), figures.clone());
@@ -110,9 +145,15 @@ async fn main() -> Result<()> {
             member.join(cli.join.clone()).await?;
             topics.push(Arc::new(member));
         }
-        tokio::spawn(serve(listener, figures, Some(topics[0].clone())));
+        tokio::spawn(serve(listener, figures, Some(topics[0].clone()), stop.clone()));
         say_ready(&endpoint);
-        publish(&topics[0], BufReader::new(tokio::io::stdin())).await?;
+        tokio::select! {
+            published = publish(&topics[0], BufReader::new(tokio::io::stdin())) => published?,
+            () = stop.notified() => {}
+        }
+        // As its documentation asks an application to end: otherwise neighbours wait for their idle timeout, and that would
+        // be the fault of this program and not the opponent's.
+        let _ = timeout(GOODBYE_TIMEOUT, router.shutdown()).await;
     }
     // An endpoint may take its time to close, and nobody is left to talk to.
     std::process::exit(0)
@@ -240,14 +281,14 @@ impl Figures {
     }
 }
 
-async fn serve(listener: UnixListener, figures: Arc<Figures>, member: Option<Arc<Member>>) {
+async fn serve(listener: UnixListener, figures: Arc<Figures>, member: Option<Arc<Member>>, stop: Arc<Notify>) {
     // One harness asks; it is served before the next.
     while let Ok((stream, _)) = listener.accept().await {
-        let _ = answer(stream, &figures, member.as_deref()).await;
+        let _ = answer(stream, &figures, member.as_deref(), &stop).await;
     }
 }
 
-async fn answer(stream: UnixStream, figures: &Figures, member: Option<&Member>) -> Result<()> {
+async fn answer(stream: UnixStream, figures: &Figures, member: Option<&Member>, stop: &Notify) -> Result<()> {
     let (requests, mut answers) = stream.into_split();
     let mut requests = BufReader::new(requests).lines();
     while let Some(line) = requests.next_line().await? {
@@ -261,6 +302,11 @@ async fn answer(stream: UnixStream, figures: &Figures, member: Option<&Member>) 
                 let peers = request["peers"].as_array().into_iter().flatten();
                 let peers = peers.filter_map(|text| peer(text.as_str()?).ok()).collect();
                 member.join(peers).await?;
+                json!({"v": 1, "ok": {}})
+            }
+            (Some("trim"), _) => json!({"v": 1, "ok": {"released": perennial_heap::trim()}}),
+            (Some("stop"), _) => {
+                stop.notify_one();
                 json!({"v": 1, "ok": {}})
             }
             _ => figures.status(),

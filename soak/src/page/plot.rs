@@ -134,7 +134,7 @@ impl Plot {
 }
 
 /// What an SVG file calls its language. A name, never fetched.
-const NAMESPACE: &str = "http://www.w3.org/2000/svg";
+pub(crate) const NAMESPACE: &str = "http://www.w3.org/2000/svg";
 
 struct Frame {
     x_max: f64,
@@ -156,7 +156,7 @@ impl Frame {
 }
 
 /// The step of about five ticks up to `highest`: 1, 2 or 5 times a power of ten.
-fn nice_step(highest: f64) -> f64 {
+pub(crate) fn nice_step(highest: f64) -> f64 {
     if highest <= 0.0 {
         return 1.0;
     }
@@ -165,12 +165,12 @@ fn nice_step(highest: f64) -> f64 {
     [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough * 0.999).unwrap_or(power)
 }
 
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     if value >= 10.0 || value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") }
 }
 
 /// Text that is safe inside an element.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
