@@ -64,7 +64,7 @@ reasons! {
     HandshakeTimeout => "handshake-timeout",
     /// An incoming handshake that failed.
     HandshakeFailed => "handshake-failed",
-    /// An outgoing attempt that failed or missed its deadline.
+    /// An outgoing attempt that failed, missed its deadline, or was given up because nobody waited for it any more.
     DialFailed => "dial-failed",
     /// An outgoing attempt that was not made, because its remote's pause is not over.
     DialTooEarly => "dial-too-early",

@@ -69,7 +69,8 @@ pub struct Limits {
     /// Of those, at one listener: the others stay reachable when one is flooded.
     pub handshakes_per_listener_max: usize,
     /// Handshakes made although there is no slot, to learn who is knocking; half of them only for sources that a known
-    /// remote has used. Live connections never exceed [`Limits::connections_max`] by more than this.
+    /// remote has used. Live connections never exceed [`Limits::connections_max`] by more than this. None is made while as
+    /// many failed ones as [`Limits::handshakes_max`] have left something behind.
     pub speculative_max: usize,
     /// From this many incoming handshakes on, sources that have not proved their address are asked to (QUIC Retry, RFC
     /// 9000 §8.1.2). Half of the semaphore: what forgers can hold of it is 0.5 MB, and an honest remote pays one round trip

@@ -100,6 +100,8 @@ pub(crate) struct PeerState {
     state: State,
     loops: BTreeMap<u64, Loop>,
     dial: Option<Child>,
+    /// At the last tick no topic waited for the dial.
+    is_dial_unwanted: bool,
     /// Messages that can start work, handled so far: `peers.rs` compares before it believes that we are idle.
     handled: u64,
     draining: bool,
@@ -127,6 +129,7 @@ impl Actor for Peer {
             shared,
             loops: BTreeMap::new(),
             dial: None,
+            is_dial_unwanted: false,
             handled: 0,
             draining: false,
         })
@@ -345,10 +348,26 @@ impl PeerState {
             one.source.note_rtt(one.path_and_rtt().1);
             one.source.life().note_view(is_neighbor, now);
         }
+        self.give_up_unwanted();
         let loops = &self.loops;
         let leases = |number| loops.get(&number).map_or(0, |one: &Loop| one.leases_of_topics());
         let effects = self.state.on_tick(now, leases);
         self.apply(myself, effects);
+    }
+
+    /// A dial that no topic waits for any more would hold its slot until its deadline. Not at the first sight of it: a
+    /// topic that wishes anew may just have taken its old wish back. Beside a connection it is left alone: the remote may
+    /// be using the new one already, and a stock remote must not lose it before the other (`peer/state.rs`).
+    fn give_up_unwanted(&mut self) {
+        let Some(dial) = self.dial.as_ref().filter(|_| self.loops.is_empty()) else {
+            self.is_dial_unwanted = false;
+            return;
+        };
+        let is_unwanted = !self.wishes.iter().any(WishWatch::is_held);
+        if is_unwanted && self.is_dial_unwanted {
+            dial.kill();
+        }
+        self.is_dial_unwanted = is_unwanted;
     }
 
     fn on_drain(&mut self, myself: &ActorRef<PeerMsg>) {

@@ -34,12 +34,16 @@ Exit codes:
    78  a setting that cannot be: contradicting limits, a key that is none
   130, 143  a second SIGINT or SIGTERM while draining";
 
+/// iroh warns several times of every remote that does not negotiate its extensions of QUIC, so that strangers could fill the
+/// log of a node whose door keeps them out: ten lines for each was measured.
+const LOG: &str = "warn,iroh::socket::remote_map=error,perennial=info";
+
 /// A gossip-mesh node that speaks iroh-gossip and accounts for every task it starts.
 #[derive(Debug, Parser)]
 #[command(name = "perennial", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
     /// What is logged to stderr, as tracing directives such as `debug` or `perennial=trace,iroh=info`.
-    #[arg(long, global = true, env = "PERENNIAL_LOG", value_name = "FILTER", default_value = "warn,perennial=info")]
+    #[arg(long, global = true, env = "PERENNIAL_LOG", value_name = "FILTER", default_value = LOG)]
     pub(crate) log: String,
     #[command(subcommand)]
     pub(crate) verb: Verb,

@@ -5,11 +5,16 @@
 //! only a node the storm cannot do without ends the run.
 
 mod constrain;
+mod fill;
+mod give_up;
 mod leave;
 mod mass;
+mod meet;
 mod pause;
 mod restart;
 mod slow;
+mod strangers;
+mod watch;
 
 use std::time::Duration;
 
@@ -54,9 +59,14 @@ pub(crate) async fn carry_out(cluster: &Cluster, step: &Step) -> Result<Done, Fa
         Step::Quit { node, via, away_ms } => restart::quit(cluster, node, via, ms(away_ms)).await,
         Step::Pause { node, for_ms } => pause::pause(cluster, node, ms(for_ms)).await,
         Step::Mass { ref nodes } => mass::mass(cluster, nodes).await,
+        Step::Meet { nodes, via } => meet::meet(cluster, nodes, via).await,
+        Step::ComeBack { node, via } => meet::come_back(cluster, node, via).await,
+        Step::GiveUp { dials } => give_up::give_up(cluster, dials).await,
+        Step::Strangers { kind, count } => strangers::besiege(cluster, kind, count).await,
+        Step::Fill { cap } => fill::fill(cluster, cap).await,
         Step::Slow { subscriber, halted, messages } => slow::slow(cluster, subscriber, halted, messages).await,
         Step::Constrain { resource, value } => constrain::constrain(cluster, resource, value).await,
-        Step::Probe { .. } => Ok(Done::default()),
+        Step::Quiet { .. } | Step::Probe { .. } => Ok(Done::default()),
     }
 }
 

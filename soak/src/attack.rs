@@ -5,6 +5,7 @@
 //! thousands of identities fit one small process. Run it in a process of its own (`child`): only then can the processor
 //! time of the two sides be told apart. What a flood does to the victim is not measured here.
 
+pub mod caller;
 pub mod child;
 mod crowd;
 mod identity;

@@ -86,6 +86,11 @@ impl Cluster {
         self.seats.len()
     }
 
+    /// The name of the run, in every probe.
+    pub(crate) fn run(&self) -> &str {
+        &self.run
+    }
+
     /// What `node` is.
     pub(crate) fn seat(&self, node: usize) -> &Seat {
         &self.seats[node]
@@ -158,6 +163,26 @@ impl Cluster {
         self.start(node, &through, listen).await
     }
 
+    /// Publishes a numbered message; the number, and when it was handed over.
+    pub(crate) async fn publish_numbered(&self, from: usize) -> Result<(u32, Instant), Fault> {
+        let number = self.probes.fetch_add(1, Ordering::Relaxed) as u32 + 1;
+        let text = probe_text(number, &self.run);
+        let publisher = self.process(from)?;
+        let published = Instant::now();
+        publisher.publish(&text).await.map_err(|error| format!("node {from} takes no input: {error:#}"))?;
+        Ok((number, published))
+    }
+
+    /// Forgets that these messages ever arrived.
+    pub(crate) fn forget_probes(&self, numbers: &[u32]) {
+        for (_, process) in self.live() {
+            let mut view = process.view();
+            for number in numbers {
+                view.probes.remove(number);
+            }
+        }
+    }
+
     /// Publishes a numbered message now, and waits for it everywhere.
     pub(crate) async fn publish_probe(&self, from: usize) -> Result<Probe, Fault> {
         self.publish_probe_to(from, |_| true).await
@@ -169,14 +194,10 @@ impl Cluster {
         from: usize,
         must_hear: impl Fn(usize) -> bool,
     ) -> Result<Probe, Fault> {
-        let number = self.probes.fetch_add(1, Ordering::Relaxed) as u32 + 1;
-        let text = probe_text(number, &self.run);
-        let publisher = self.process(from)?;
         // Who is away now need not hear it, and who comes later need not either.
         let others = self.live().into_iter().filter(|(node, _)| *node != from && must_hear(*node));
         let others: Vec<_> = others.collect();
-        let published = Instant::now();
-        publisher.publish(&text).await.map_err(|error| format!("node {from} takes no input: {error:#}"))?;
+        let (number, published) = self.publish_numbered(from).await?;
         let is_missing = |process: &Process| !process.view().probes.contains_key(&number);
         self.wait(published + PROBE_TIMEOUT, |_| others.iter().all(|(_, process)| !is_missing(process))).await;
         let missed = others.iter().filter(|(_, process)| is_missing(process)).map(|(node, _)| *node).collect();

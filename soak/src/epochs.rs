@@ -161,14 +161,20 @@ impl Epochs<'_> {
                     let since = Instant::now();
                     (actions::carry_out(cluster, step).await, since.elapsed())
                 }));
-                for (done, took) in done.await {
-                    events.set(events.get() + 1);
+                for ((done, took), step) in done.await.into_iter().zip(group) {
+                    events.set(events.get() + step.weight());
                     progress.advance();
                     let at = Place { begun, epoch, events };
                     note(record.events.get_or_insert_default(), &at, done?, took);
                 }
                 if let Some(node) = cluster.ended().first() {
                     return Err(format!("node {node} ended by itself; {}", cluster.last_words(*node)));
+                }
+            }
+            for step in steps {
+                if let Step::Quiet { for_ms } = step {
+                    progress.say(&step.to_string());
+                    tokio::time::sleep(Duration::from_millis(*for_ms)).await;
                 }
             }
             Ok(())
@@ -198,8 +204,11 @@ impl Epochs<'_> {
             heap_before = heap;
             calm_looks = if self.is_drained(&rows) && at_rest { calm_looks + 1 } else { 0 };
             if calm_looks >= 2 || Instant::now() >= deadline {
-                let rows = self.rows_at_rest().await;
+                let mut rows = self.rows_at_rest().await;
                 let drained = self.is_drained(&rows);
+                if let Some(row) = rows.get_mut(OBSERVER) {
+                    look::caps(self.cluster, OBSERVER, row).await;
+                }
                 if drained || Instant::now() >= deadline {
                     return self.on_barrier(rows, drained, calm_since.elapsed(), probes);
                 }

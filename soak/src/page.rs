@@ -177,10 +177,13 @@ fn base(record: &Record, unit: &'static str, title: &'static str) -> Plot {
     let each = u64::from(info.events_per_epoch);
     let last = record.barriers.iter().map(|row| row.events).max().unwrap_or(each);
     let (mut rug, mut bad, mut done) = (Vec::new(), Vec::new(), 0.0);
+    let steps = || record.plan.iter().filter(|planned| planned.step.is_event());
+    let mut weights = steps().map(|planned| planned.step.weight());
     for event in record.events.iter().flatten() {
         match event.happened {
             Happened::Injected { touching, .. } => {
-                done += 1.0;
+                // Events are recorded in the order of the plan; a run without one is of events that count once.
+                done += weights.next().unwrap_or(1) as f64;
                 rug.extend(touching.then_some(done));
             }
             Happened::Exited { .. } | Happened::Fault { .. } => bad.push(done),
@@ -190,7 +193,13 @@ fn base(record: &Record, unit: &'static str, title: &'static str) -> Plot {
     let missed = observer(record).into_iter().filter(|row| row.missed.is_some_and(|missed| missed > 0));
     bad.extend(missed.map(|row| row.events as f64));
     let minutes = record.barriers.iter().map(|row| row.at_ms).max().unwrap_or(0) as f64 / 60e3;
-    let warm_up = u64::from(info.warm_up_epochs) * each;
+    let warm_up = match steps().next() {
+        Some(_) => {
+            let of_warm_up = steps().filter(|planned| planned.epoch <= info.warm_up_epochs);
+            of_warm_up.map(|planned| planned.step.weight()).sum()
+        }
+        None => u64::from(info.warm_up_epochs) * each,
+    };
     Plot {
         title,
         unit,

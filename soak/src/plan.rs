@@ -3,6 +3,7 @@
 //! Two runs of one plan do the same things in the same order; when each thing happens is up to the machine. Which steps a
 //! scenario consists of is here; what else it is, `scenario.rs`; carrying a step out, `actions/`.
 
+use perennial_soak::attack::Kind;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,18 @@ const LONG_PAUSE_MS: u64 = 40_000;
 /// Quiet time that counts as one event: half a shuffle interval, so that 512 B an event are 61 KB an hour.
 const REST_MS: u64 = 30_000;
 
+/// iroh keeps a task for every remote until 60 s after its last connection, and that takes up to 3 s to drain. A barrier
+/// after strangers comes when theirs are gone, or their number would decide what is found there.
+const QUIET_MS: u64 = 65_000;
+
+/// Strangers of one flood: few enough for many epochs, several times what any cap lets in.
+const FLOOD: usize = 500;
+
+/// Strangers of one siege that stalls: with those before the handshake, twice what may be under way at one time.
+const SIEGE: usize = 60;
+
+/// Dials given up at one time: below what may be under way.
+const DIALS: usize = 20;
 /// A burst that fills the windows and queues towards whoever does not read: 1 KiB each.
 const BURST_MESSAGES: usize = 3_000;
 
@@ -70,12 +83,35 @@ pub(crate) enum Step {
     Pause { node: usize, for_ms: u64 },
     /// All of `nodes` are killed at once. When the others are one mesh again, the dead are started, with new identities.
     Mass { nodes: Vec<usize> },
+    /// Both nodes leave the topic and come back through each other at one instant, so that each dials the other. `via` is
+    /// the way back to everybody else.
+    Meet { nodes: [usize; 2], via: usize },
+    /// `node` is killed and back at once, with the same key, while its neighbours still hold its connections.
+    ComeBack { node: usize, via: usize },
+    /// The observer dials a socket that never answers, under so many ids, and gives up.
+    GiveUp { dials: usize },
+    /// Strangers come to the observer. Who stays leaves when the node has dealt with everybody.
+    Strangers { kind: Kind, count: usize },
+    /// Strangers fill the observer to one below a cap, to the cap, and knock once more; then one leaves.
+    Fill { cap: Cap },
+    /// Nothing happens until nobody remembers the strangers. Not an event.
+    Quiet { for_ms: u64 },
     /// `subscriber`'s application stops reading and `halted` stops altogether, while the observer publishes a burst.
     Slow { subscriber: usize, halted: usize, messages: usize },
     /// One more node is started under a resource limit, as `prlimit` names it.
     Constrain { resource: Resource, value: u64 },
     /// `from` publishes a message that every live node must receive.
     Probe { from: usize },
+}
+
+/// What strangers fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Cap {
+    /// What unknown remotes may hold altogether.
+    Node,
+    /// What the observer's second listener may hold.
+    Listener,
 }
 
 /// Who comes back after a kill.
@@ -103,7 +139,21 @@ pub(crate) enum Resource {
 impl Step {
     /// Whether it is an event, counted and judged per piece.
     pub(crate) fn is_event(&self) -> bool {
-        !matches!(self, Step::Probe { .. })
+        !matches!(self, Step::Probe { .. } | Step::Quiet { .. })
+    }
+
+    /// How many events it counts for: every stranger may leave as much behind as a node that was killed.
+    pub(crate) fn weight(&self) -> u64 {
+        match self {
+            Step::Strangers { count, .. } => *count as u64,
+            Step::GiveUp { dials } => *dials as u64,
+            // Two rotations.
+            Step::Meet { .. } => 2,
+            Step::Fill { cap: Cap::Listener } => 6,
+            // What the mesh leaves of its slots.
+            Step::Fill { cap: Cap::Node } => 20,
+            _ => 1,
+        }
     }
 
     /// Whether neighbouring steps of this kind happen at the same time.
@@ -114,11 +164,18 @@ impl Step {
     /// Nodes whose process does not outlive the step.
     pub(crate) fn killed(&self) -> &[usize] {
         match self {
-            Step::Kill { node, .. } | Step::Quit { node, .. } => std::slice::from_ref(node),
+            Step::Kill { node, .. } | Step::Quit { node, .. } | Step::ComeBack { node, .. } => {
+                std::slice::from_ref(node)
+            }
             Step::Mass { nodes } => nodes,
             Step::Rest { .. }
             | Step::Rotate { .. }
             | Step::Pause { .. }
+            | Step::Meet { .. }
+            | Step::GiveUp { .. }
+            | Step::Strangers { .. }
+            | Step::Fill { .. }
+            | Step::Quiet { .. }
             | Step::Slow { .. }
             | Step::Constrain { .. }
             | Step::Probe { .. } => &[],
@@ -135,6 +192,13 @@ impl std::fmt::Display for Step {
             Step::Quit { node, .. } => write!(f, "stop n{node}"),
             Step::Pause { node, for_ms } => write!(f, "pause n{node} for {} s", for_ms / 1000),
             Step::Mass { nodes } => write!(f, "kill {} nodes at once", nodes.len()),
+            Step::Meet { nodes: [one, other], .. } => write!(f, "n{one} and n{other} dial each other"),
+            Step::ComeBack { node, .. } => write!(f, "n{node} comes back"),
+            Step::GiveUp { dials } => write!(f, "give up {dials} dials"),
+            Step::Strangers { kind, count } => write!(f, "{count} strangers: {}", kind.name()),
+            Step::Fill { cap: Cap::Node } => f.write_str("fill the node"),
+            Step::Fill { cap: Cap::Listener } => f.write_str("fill a listener"),
+            Step::Quiet { for_ms } => write!(f, "quiet for {} s", for_ms / 1000),
             Step::Slow { subscriber, halted, .. } => write!(f, "n{subscriber} stops reading, n{halted} stops"),
             Step::Constrain { resource, value } => write!(f, "start with {value} {resource:?}"),
             Step::Probe { from } => write!(f, "probe from n{from}"),
@@ -170,6 +234,7 @@ pub(crate) fn draw_epoch(shape: Shape, epoch: u32) -> Vec<Step> {
         draw.events(shape.scenario, epoch, &mut steps);
     }
     steps.truncate(shape.events);
+    steps.extend(shape.scenario.has_strangers().then_some(Step::Quiet { for_ms: QUIET_MS }));
     for _ in 0..PROBES_PER_EPOCH {
         steps.push(Step::Probe { from: draw.rng.random_range(0..shape.nodes) });
     }
@@ -205,6 +270,16 @@ impl Draw {
                 nodes.sort_unstable();
                 steps.push(Step::Mass { nodes });
             }
+            Scenario::Supersede => steps.push(self.meeting(turn)),
+            Scenario::HalfOut => steps.push(Step::GiveUp { dials: DIALS }),
+            Scenario::HalfIn => {
+                let kind = [Kind::Stall, Kind::Abandon][turn % 2];
+                steps.push(Step::Strangers { kind, count: SIEGE });
+            }
+            Scenario::FloodSpoof => steps.push(Step::Strangers { kind: Kind::Spoofed, count: FLOOD }),
+            Scenario::FloodIdle => steps.push(Step::Strangers { kind: Kind::Idle, count: FLOOD }),
+            Scenario::FloodMix => steps.push(Step::Strangers { kind: Kind::Mix, count: FLOOD }),
+            Scenario::Cap => steps.push(Step::Fill { cap: [Cap::Listener, Cap::Node][turn % 2] }),
             Scenario::Mixed => self.rotations(steps),
             Scenario::SlowReader => {
                 let nodes = self.distinct(1, 2);
@@ -232,6 +307,16 @@ impl Draw {
         Step::Kill { node: self.victim(), via: OBSERVER, away_ms: self.away_ms(), identity }
     }
 
+    /// Two dial each other, and every fourth time one comes back as if it had never been away.
+    fn meeting(&mut self, turn: usize) -> Step {
+        if turn % 4 == 3 {
+            let node = self.victim();
+            return Step::ComeBack { node, via: self.other_than(&[node]) };
+        }
+        let pair = self.distinct(0, 2);
+        Step::Meet { nodes: [pair[0], pair[1]], via: self.other_than(&pair) }
+    }
+
     /// The first of every epoch is a long one.
     fn pauses(&mut self, turn: usize, steps: &mut Vec<Step>) {
         for (lane, node) in self.distinct(1, LANES).into_iter().enumerate() {
@@ -242,12 +327,13 @@ impl Draw {
 
     /// Weights say how often each is expected in two minutes.
     fn mixture(&mut self, epoch: u32, steps: &mut Vec<Step>) {
-        const WEIGHTS: [(Scenario, u32); 6] = [
+        const WEIGHTS: [(Scenario, u32); 7] = [
             (Scenario::Rotate, 20),
             (Scenario::KillFresh, 8),
             (Scenario::KillSame, 8),
             (Scenario::KillSamePort, 2),
             (Scenario::Graceful, 6),
+            (Scenario::Supersede, 6),
             (Scenario::Idle, 1),
         ];
         let mut at: u32 = self.rng.random_range(0..WEIGHTS.iter().map(|(_, weight)| weight).sum());
@@ -288,6 +374,8 @@ impl Draw {
 
 #[cfg(test)]
 mod tests {
+    use perennial_soak::attack::COUNT_MAX;
+
     use super::*;
 
     fn shape(scenario: Scenario) -> Shape {
@@ -299,9 +387,10 @@ mod tests {
         for scenario in Scenario::ALL {
             let steps = draw_epoch(shape(scenario), 3);
             assert_eq!(steps, draw_epoch(shape(scenario), 3));
-            let (events, probes) = steps.split_at(60);
-            assert!(events.iter().all(Step::is_event) && probes.len() == 4, "{scenario:?}");
-            assert!(probes.iter().all(|step| !step.is_event()));
+            let (events, others) = steps.split_at(60);
+            assert!(events.iter().all(Step::is_event) && others.iter().all(|step| !step.is_event()), "{scenario:?}");
+            let (probes, quiet): (Vec<_>, Vec<_>) = others.iter().partition(|step| matches!(step, Step::Probe { .. }));
+            assert_eq!((probes.len(), quiet.len()), (4, usize::from(scenario.has_strangers())), "{scenario:?}");
         }
         let other = Shape { seed: 8, ..shape(Scenario::Rotate) };
         assert_ne!(draw_epoch(shape(Scenario::Rotate), 3), draw_epoch(other, 3));
@@ -322,7 +411,13 @@ mod tests {
                         assert!(subscriber != halted && subscriber != OBSERVER && halted != OBSERVER);
                     }
                     Step::Probe { from } => assert!(from < 12),
-                    Step::Rest { .. } | Step::Constrain { .. } => {}
+                    Step::Meet { nodes: [one, other], via } => {
+                        assert!(one != other && via != one && via != other && one.max(other).max(via) < 12);
+                    }
+                    Step::ComeBack { node, via } => assert!(node != via && node < 12 && via < 12),
+                    Step::Strangers { count, .. } => assert!((1..=COUNT_MAX).contains(&count)),
+                    Step::GiveUp { dials } => assert!((1..=32).contains(&dials), "the default of dials_max is 32"),
+                    Step::Rest { .. } | Step::Constrain { .. } | Step::Fill { .. } | Step::Quiet { .. } => {}
                 }
             }
         }
@@ -350,6 +445,17 @@ mod tests {
                 assert!(!group.iter().any(leans), "{scenario:?}: {group:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_plan_with_strangers_survives_the_file_and_each_of_them_counts() {
+        for scenario in Scenario::ALL {
+            let steps = draw_epoch(shape(scenario), 2);
+            let lines: Vec<String> = steps.iter().map(|step| serde_json::to_string(step).unwrap()).collect();
+            let back: Vec<Step> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert_eq!(back, steps, "{scenario:?}");
+        }
+        assert_eq!(draw_epoch(shape(Scenario::FloodIdle), 1)[0].weight(), 500);
     }
 
     #[test]

@@ -112,7 +112,8 @@ impl Process {
         let mut child = command.spawn().with_context(|| format!("cannot start {}", launch.seat.bin.display()))?;
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
-        let view = Arc::new(Mutex::new(View::default()));
+        let view = View::on_topic(blake3::hash(TOPIC.as_bytes()).to_hex().to_string());
+        let view = Arc::new(Mutex::new(view));
         let reading = watch::Sender::new(true);
         let listener = Listener { view: view.clone(), changed: launch.changed.clone(), run: launch.run.to_owned() };
         let reader = tokio::spawn(listener.read(stdout, reading.subscribe()));

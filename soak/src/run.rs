@@ -311,7 +311,11 @@ impl args::Common {
             true => Seat { bin: stock.clone(), env: env.clone(), ..Seat::default() },
             false => Seat { env: env.clone(), ..seat.clone() },
         };
-        Ok((0..info.nodes).map(seat_of).collect())
+        let mut seats: Vec<Seat> = (0..info.nodes).map(seat_of).collect();
+        if let Some((scenario, observer)) = Scenario::named(&info.scenario).zip(seats.get_mut(OBSERVER)) {
+            observer.args.extend(scenario.spec().observer_args.iter().map(|arg| (*arg).to_owned()));
+        }
+        Ok(seats)
     }
 
     /// The directory of a run, made.

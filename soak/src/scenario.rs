@@ -4,6 +4,9 @@
 //! A scenario is a row of data. Its events are drawn in `plan.rs` and carried out in `actions/`; these report named
 //! figures ([`crate::actions::Done`]), and facts and limits refer to the figures by name.
 
+mod storms;
+pub(crate) mod strangers;
+
 use std::collections::BTreeSet;
 
 use clap::ValueEnum;
@@ -42,6 +45,20 @@ pub(crate) enum Scenario {
     Limits,
     /// A seeded mixture of the others
     Mix,
+    /// Two nodes dial each other at once, or redial while the old connection is up
+    Supersede,
+    /// The observer dials who never answers, and gives up
+    HalfOut,
+    /// Strangers stop in the middle of their handshake with the observer
+    HalfIn,
+    /// First packets of clients that do not exist flood the observer
+    FloodSpoof,
+    /// Identities that finish their handshake and do nothing flood the observer
+    FloodIdle,
+    /// Spoofed, idle, abandoned and stalled at once flood the observer
+    FloodMix,
+    /// Strangers fill the observer to its caps, and one more knocks
+    Cap,
 }
 
 /// How a fact is counted.
@@ -96,6 +113,8 @@ pub(crate) struct Spec {
     pub stock: fn(usize) -> bool,
     pub facts: &'static [FactRule],
     pub limits: &'static [LimitRule],
+    /// More arguments of the observer's `up`.
+    pub observer_args: &'static [&'static str],
 }
 
 const TOUCHING: FactRule = FactRule {
@@ -116,13 +135,12 @@ const STORM: Spec = Spec {
     stock: |_| false,
     facts: &[TOUCHING],
     limits: &[REJOINED],
+    observer_args: &[],
 };
-
-const KILL: Spec = Spec { event_s: 0.8, ..STORM };
 
 impl Scenario {
     /// Every scenario, in the order of `list`.
-    pub(crate) const ALL: [Scenario; 12] = [
+    pub(crate) const ALL: [Scenario; 19] = [
         Scenario::Rotate,
         Scenario::Idle,
         Scenario::KillFresh,
@@ -135,6 +153,13 @@ impl Scenario {
         Scenario::Mixed,
         Scenario::Limits,
         Scenario::Mix,
+        Scenario::Supersede,
+        Scenario::HalfOut,
+        Scenario::HalfIn,
+        Scenario::FloodSpoof,
+        Scenario::FloodIdle,
+        Scenario::FloodMix,
+        Scenario::Cap,
     ];
 
     /// The name on the command line and in reports.
@@ -150,157 +175,50 @@ impl Scenario {
     /// Its row.
     pub(crate) fn spec(self) -> Spec {
         match self {
-            Scenario::Rotate => ROTATE,
-            Scenario::Idle => IDLE,
-            Scenario::KillFresh => KILL_FRESH,
-            Scenario::KillSame => KILL_SAME,
-            Scenario::KillSamePort => KILL_SAME_PORT,
-            Scenario::Graceful => GRACEFUL,
-            Scenario::Pause => PAUSE,
-            Scenario::Mass => MASS,
-            Scenario::SlowReader => SLOW_READER,
-            Scenario::Mixed => MIXED,
-            Scenario::Limits => LIMITS,
-            Scenario::Mix => MIX,
+            Scenario::Rotate => storms::ROTATE,
+            Scenario::Idle => storms::IDLE,
+            Scenario::KillFresh => storms::KILL_FRESH,
+            Scenario::KillSame => storms::KILL_SAME,
+            Scenario::KillSamePort => storms::KILL_SAME_PORT,
+            Scenario::Graceful => storms::GRACEFUL,
+            Scenario::Pause => storms::PAUSE,
+            Scenario::Mass => storms::MASS,
+            Scenario::SlowReader => storms::SLOW_READER,
+            Scenario::Mixed => storms::MIXED,
+            Scenario::Limits => storms::LIMITS,
+            Scenario::Mix => storms::MIX,
+            Scenario::Supersede => strangers::SUPERSEDE,
+            Scenario::HalfOut => strangers::HALF_OUT,
+            Scenario::HalfIn => strangers::HALF_IN,
+            Scenario::FloodSpoof => strangers::FLOOD_SPOOF,
+            Scenario::FloodIdle => strangers::FLOOD_IDLE,
+            Scenario::FloodMix => strangers::FLOOD_MIX,
+            Scenario::Cap => strangers::CAP,
+        }
+    }
+
+    /// Whether remotes finish a handshake, or are dialed, that nobody has seen before and nobody sees again.
+    pub(crate) fn has_strangers(self) -> bool {
+        match self {
+            Scenario::HalfOut | Scenario::HalfIn | Scenario::FloodIdle | Scenario::FloodMix | Scenario::Cap => true,
+            // A spoofed packet is nobody, and nodes that come back fresh come back to everyone at any time.
+            Scenario::FloodSpoof
+            | Scenario::Supersede
+            | Scenario::Rotate
+            | Scenario::Idle
+            | Scenario::KillFresh
+            | Scenario::KillSame
+            | Scenario::KillSamePort
+            | Scenario::Graceful
+            | Scenario::Pause
+            | Scenario::Mass
+            | Scenario::SlowReader
+            | Scenario::Mixed
+            | Scenario::Limits
+            | Scenario::Mix => false,
         }
     }
 }
-
-const ROTATE: Spec =
-    Spec { summary: "nodes leave the topic and rejoin it while every process lives", event_s: 0.15, ..STORM };
-
-const IDLE: Spec = Spec {
-    summary: "no events at all; shuffles go on",
-    events: 1,
-    event_s: 30.0,
-    facts: &[FactRule {
-        name: "connections that shuffles opened",
-        counted: Counted::Sum("opened while idle"),
-        least: Least::Times(8),
-    }],
-    limits: &[],
-    ..STORM
-};
-
-const KILL_FRESH: Spec = Spec { summary: "nodes die by SIGKILL and come back as strangers", ..KILL };
-
-const KILL_SAME: Spec = Spec { summary: "nodes die by SIGKILL and come back with the same key", ..KILL };
-
-const KILL_SAME_PORT: Spec =
-    Spec { summary: "nodes die by SIGKILL and come back with the same key on the same UDP port", ..KILL };
-
-const GRACEFUL: Spec = Spec {
-    summary: "nodes are told to stop, and come back",
-    event_s: 1.0,
-    facts: &[
-        TOUCHING,
-        FactRule {
-            name: "neighbours that named the farewell as their reason",
-            counted: Counted::Sum("farewells heard"),
-            least: Least::Percent(50),
-        },
-    ],
-    limits: &[REJOINED, LimitRule { what: "forgotten after ms", most: 1_000.0 }],
-    ..STORM
-};
-
-const PAUSE: Spec = Spec {
-    summary: "nodes are halted by SIGSTOP, for less and for more than the idle timeout",
-    events: 6,
-    event_s: 8.0,
-    facts: &[
-        FactRule {
-            name: "pauses shorter than the idle timeout",
-            counted: Counted::Observed("neighbours lost in a short pause"),
-            least: Least::Percent(40),
-        },
-        FactRule {
-            name: "pauses longer than the idle timeout",
-            counted: Counted::Observed("back after a long pause ms"),
-            least: Least::Percent(10),
-        },
-    ],
-    limits: &[
-        LimitRule { what: "neighbours lost in a short pause", most: 0.0 },
-        LimitRule { what: "back after a long pause ms", most: 10_000.0 },
-    ],
-    ..STORM
-};
-
-const MASS: Spec = Spec {
-    summary: "half, four fifths or nine tenths of the nodes die at once",
-    nodes: 20,
-    events: 1,
-    event_s: 25.0,
-    stock: |_| false,
-    facts: &[FactRule {
-        name: "survivors that lost their whole view",
-        counted: Counted::Sum("survivors without a living neighbour"),
-        least: Least::Times(1),
-    }],
-    limits: &[LimitRule { what: "survivors whole again after ms", most: 25_000.0 }],
-};
-
-const SLOW_READER: Spec = Spec {
-    summary: "an application stops reading, a neighbour stops altogether, and messages pour in",
-    nodes: 8,
-    events: 2,
-    event_s: 12.0,
-    facts: &[FactRule {
-        name: "events an application was told it lost",
-        counted: Counted::Sum("events told as lost"),
-        least: Least::Times(1),
-    }],
-    limits: &[
-        LimitRule { what: "p99 beyond half as much again ms", most: 0.0 },
-        LimitRule { what: "messages lost by readers that read", most: 0.0 },
-    ],
-    ..STORM
-};
-
-const MIXED: Spec = Spec {
-    summary: "half of the nodes are stock iroh-gossip",
-    event_s: 0.3,
-    stock: |node| node % 2 == 1,
-    facts: &[
-        TOUCHING,
-        FactRule {
-            name: "neighbours of ours that are stock",
-            counted: Counted::Sum("links from ours to stock"),
-            least: Least::Times(1),
-        },
-        FactRule {
-            name: "neighbours of stock that are ours",
-            counted: Counted::Sum("links from stock to ours"),
-            least: Least::Times(1),
-        },
-    ],
-    ..STORM
-};
-
-const LIMITS: Spec = Spec {
-    summary: "nodes are started with too few descriptors and too little memory",
-    nodes: 7,
-    events: 8,
-    event_s: 1.0,
-    facts: &[
-        FactRule {
-            name: "refusals with a reason",
-            counted: Counted::Sum("refused with a reason"),
-            least: Least::Times(1),
-        },
-        FactRule { name: "starts", counted: Counted::Sum("started"), least: Least::Times(1) },
-    ],
-    limits: &[LimitRule { what: "ended without a reason", most: 0.0 }],
-    ..STORM
-};
-
-const MIX: Spec = Spec {
-    summary: "a seeded mixture of the others",
-    event_s: 1.0,
-    facts: &[TOUCHING, FactRule { name: "kinds of fault", counted: Counted::Actions, least: Least::Times(5) }],
-    ..STORM
-};
 
 impl Spec {
     /// About how long a run of the usual length takes.

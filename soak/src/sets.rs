@@ -60,7 +60,11 @@ impl Set {
             Set::Smoke => {
                 vec![smoke(Scenario::Rotate, 3, 24), smoke(Scenario::KillSame, 2, 8), smoke(Scenario::Graceful, 2, 6)]
             }
-            Set::Pr => [Scenario::Rotate, Scenario::Idle, Scenario::KillSame].map(Turn::of).into(),
+            Set::Pr => {
+                let before_a_merge =
+                    [Scenario::Rotate, Scenario::Idle, Scenario::KillSame, Scenario::Supersede, Scenario::FloodSpoof];
+                before_a_merge.map(Turn::of).into()
+            }
             Set::Night => Scenario::ALL.map(Turn::of).into(),
             Set::Week => vec![Turn { epochs: Some(200), ..Turn::of(Scenario::Mix) }],
             // Ten events an epoch and four a minute: fourteen epochs of two and a half minutes.

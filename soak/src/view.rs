@@ -12,6 +12,8 @@ use serde_json::Value;
 /// One process as seen from outside.
 #[derive(Debug, Default)]
 pub(crate) struct View {
+    /// The topic that counts, in hex; what is said of others is not taken in. `None`: there is one topic.
+    topic: Option<String>,
     /// Its identity and first address, once it is ready.
     pub ready: Option<Ready>,
     /// Ids of the neighbours it has announced and not taken back.
@@ -62,6 +64,11 @@ impl Ready {
 }
 
 impl View {
+    /// Of a node that may be on other topics than this one, in hex.
+    pub(crate) fn on_topic(topic: String) -> Self {
+        Self { topic: Some(topic), ..Self::default() }
+    }
+
     /// Takes in one line. Lines that mean nothing here are ignored; `run` names the probes of this run.
     pub(crate) fn on_line(&mut self, line: &str, run: &str, now: Instant) {
         // Of thousands of messages only the probes are read.
@@ -70,6 +77,9 @@ impl View {
         }
         let Ok(json) = serde_json::from_str::<Value>(line) else { return };
         let text = |name: &str| json[name].as_str().map(str::to_owned);
+        if self.topic.as_ref().zip(text("topic")).is_some_and(|(mine, of)| *mine != of) {
+            return;
+        }
         match json["event"].as_str() {
             Some("ready") => {
                 let listened = json["addrs"][0].as_str().map(str::to_owned);
@@ -177,6 +187,20 @@ mod tests {
         assert_eq!(view.neighbors, BTreeSet::from(["cc".to_owned()]));
         assert_eq!(view.probes, BTreeMap::from([(3, Arrival { copies: 1, first: now })]));
         assert_eq!(view.lagged, 4);
+    }
+
+    #[test]
+    fn what_happens_on_another_topic_is_nobodys_business() {
+        let mut view = View::on_topic("aa".into());
+        for line in [
+            r#"{"v":1,"event":"neighbor_up","topic":"aa","peer":"bb"}"#,
+            r#"{"v":1,"event":"neighbor_up","topic":"cc","peer":"dd"}"#,
+            r#"{"v":1,"event":"neighbor_down","topic":"cc","peer":"bb","reason":"left"}"#,
+            r#"{"v":1,"event":"closed","topic":"cc"}"#,
+        ] {
+            view.on_line(line, "seed 7", Instant::now());
+        }
+        assert_eq!(view.neighbors, BTreeSet::from(["bb".to_owned()]));
     }
 
     #[test]

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use iroh::endpoint::SendStream;
+use iroh::{EndpointAddr, SecretKey, endpoint::SendStream};
 use iroh_gossip::proto::TopicId;
-use perennial::{Close, CloseCode};
+use perennial::{Close, CloseCode, Limits};
 use perennial_tests::{
     Raw, Topic, World, eventually, frames,
     raw::{RawConnection, RawOptions, RawStream},
     topic_id,
     wait::{PATIENCE, must},
 };
-use tokio::time::Instant;
+use tokio::{net::UdpSocket, time::Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_remote_is_not_dialed_before_it_said() {
@@ -54,6 +54,30 @@ async fn the_pauses_of_a_flapping_remote_grow() {
     .await;
     let _neighbor = be_neighbor(&remote, topic_id).await;
     at_ours.sees(remote.id()).await;
+    world.finish().await;
+}
+
+/// A topic that is left while its remotes do not answer: their dials would hold their slots until the deadline.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dial_that_nobody_waits_for_any_more_is_given_up() {
+    let mut world = World::new().await;
+    let ours = world.ours_with(None, Limits::default()).await;
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a free port on loopback");
+    let socket = silent.local_addr().expect("a bound socket has an address");
+    let nobody = || EndpointAddr::new(SecretKey::generate().public()).with_ip_addr(socket);
+    let at_ours = ours.join(topic_id("nobody answers"), &[nobody(), nobody(), nobody()]).await;
+    eventually(PATIENCE, "three dials are under way", async || {
+        let half_open = ours.census().await.half_open;
+        must(half_open == 3, || format!("{half_open} are"))
+    })
+    .await;
+    at_ours.leave().await;
+    let deadline = Limits::default().dial_timeout / 2;
+    eventually(deadline, "no slot is held for them", async || {
+        let half_open = ours.census().await.half_open;
+        must(half_open == 0, || format!("{half_open} dials go on"))
+    })
+    .await;
     world.finish().await;
 }
 

@@ -41,7 +41,10 @@ pub(crate) enum Stage {
     /// It shakes hands, or has, without a slot.
     Speculative,
     /// Its handshake has failed, and QUIC keeps the state of it for a while.
-    Lingering,
+    Lingering {
+        /// Whether it had a slot to come to: then it keeps its place among the handshakes.
+        had_slot: bool,
+    },
     /// We dial.
     Dial,
     /// A connection that a remote dialed.
@@ -103,6 +106,8 @@ pub(crate) struct Tally {
     pub(crate) handshakes: usize,
     pub(crate) speculative: usize,
     pub(crate) lingering: usize,
+    /// What is left of speculative attempts that failed.
+    pub(crate) remains: usize,
     pub(crate) dials: usize,
     pub(crate) listeners: Vec<ListenerTally>,
     /// Unknown and not exempt, per customer and per site.
@@ -124,6 +129,7 @@ pub(crate) struct HighWater {
     pub(crate) unknown: usize,
     pub(crate) handshakes: usize,
     pub(crate) speculative: usize,
+    pub(crate) remains: usize,
     pub(crate) dials: usize,
     /// Everything at once, speculative attempts included.
     pub(crate) live: usize,
@@ -227,10 +233,12 @@ impl Seats {
         Ok(self.take(Stage::Handshake, Some(knock), now))
     }
 
-    /// A place without a slot, to learn who knocks. Half of these are for `hinted` sources alone.
+    /// A place without a slot, to learn who knocks. Half of these are for `hinted` sources alone. One that fails frees its
+    /// place at once, so that whoever gives up again and again keeps nobody out; what they leave behind costs as much as what
+    /// handshakes leave, and is bounded alike.
     pub(crate) fn admit_speculative(&mut self, knock: Knock, is_hinted: bool, now: Instant) -> Result<u64, Shortage> {
         let max = if is_hinted { self.limits.speculative_max } else { self.limits.speculative_max / 2 };
-        if self.tally.speculative >= max {
+        if self.tally.speculative >= max || self.tally.remains >= self.limits.handshakes_max {
             return Err(Shortage::HalfOpen);
         }
         Ok(self.take(Stage::Speculative, Some(knock), now))
@@ -259,7 +267,7 @@ impl Seats {
             // From here on it counts for its prefix.
             (Stage::Handshake, _) if !knock.is_validated => self.room_in_prefix(&knock),
             (Stage::Speculative, _) => self.room_for(&knock, standing),
-            (Stage::Handshake | Stage::Lingering | Stage::Inbound | Stage::Dial | Stage::Outbound, _) => Ok(()),
+            (Stage::Handshake | Stage::Lingering { .. } | Stage::Inbound | Stage::Dial | Stage::Outbound, _) => Ok(()),
         };
         if let Some(row) = self.rows.get_mut(&seat) {
             (row.peer, row.standing) = (Some(peer), standing);
@@ -282,7 +290,7 @@ impl Seats {
     /// A handshake has failed.
     pub(crate) fn linger(&mut self, seat: u64) {
         if let Some(row) = self.rows.get_mut(&seat) {
-            row.stage = Stage::Lingering;
+            row.stage = Stage::Lingering { had_slot: row.stage != Stage::Speculative };
         }
     }
 
@@ -391,7 +399,7 @@ impl Seats {
     fn room_to_shake_hands(&self, knock: &Knock) -> Result<(), Shortage> {
         let here = self.tally.listeners[knock.listener.0].handshakes;
         let is_full =
-            self.tally.handshakes >= self.limits.handshakes_max || here >= self.limits.handshakes_per_listener_max;
+            self.tally.shaking() >= self.limits.handshakes_max || here >= self.limits.handshakes_per_listener_max;
         if is_full { Err(Shortage::HalfOpen) } else { Ok(()) }
     }
 
@@ -417,7 +425,11 @@ impl Seats {
                     tally.speculative += 1;
                     continue;
                 }
-                Stage::Lingering => {
+                Stage::Lingering { had_slot: false } => {
+                    tally.remains += 1;
+                    continue;
+                }
+                Stage::Lingering { had_slot: true } => {
                     tally.lingering += 1;
                     if let Some(knock) = &row.knock {
                         tally.listeners[knock.listener.0].handshakes += 1;
@@ -442,6 +454,7 @@ impl Seats {
         raise(&mut high.unknown, now.unknown);
         raise(&mut high.handshakes, now.shaking());
         raise(&mut high.speculative, now.speculative);
+        raise(&mut high.remains, now.remains);
         raise(&mut high.dials, now.dials);
         raise(&mut high.live, now.total + now.speculative);
         for (mark, listener) in high.listeners.iter_mut().zip(&now.listeners) {
@@ -451,7 +464,7 @@ impl Seats {
 }
 
 impl Tally {
-    /// Handshakes, and what is left of those that failed.
+    /// Handshakes, and what is left of those that failed. Speculative ones aside.
     pub(crate) fn shaking(&self) -> usize {
         self.handshakes + self.lingering
     }

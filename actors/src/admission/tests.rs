@@ -225,6 +225,26 @@ fn what_failed_frees_its_slot_at_once_and_its_place_among_the_handshakes_when_it
 }
 
 #[test]
+fn attempts_without_a_slot_leave_no_more_behind_than_those_with_one() {
+    let limits = Limits { handshakes_max: 3, handshakes_per_listener_max: 3, speculative_max: 4, ..roomy() };
+    let mut scene = Scene::new(limits, &[96, 48]);
+    let mut knock = |_| match scene.knock(0, "127.0.0.1:1", true) {
+        Decision::Shake(mut permit) => {
+            permit.linger();
+            Some(permit)
+        }
+        Decision::Wait(_, Shortage::HalfOpen) => None,
+        other => panic!("neither let in nor waiting: {other:?}"),
+    };
+    let failed: Vec<_> = (0..30).filter_map(&mut knock).collect();
+    assert_eq!(failed.len(), 6, "three that had a slot, and as many that had none");
+    let page = scene.door.uses();
+    assert!(page.iter().all(|one| one.high_water.is_none_or(|mark| mark <= one.max)), "{page:?}");
+    drop(failed);
+    assert!(matches!(scene.knock(0, "127.0.0.1:1", true), Decision::Shake(_)));
+}
+
+#[test]
 fn under_pressure_only_known_remotes_come_in() {
     let mut scene = Scene::new(roomy(), &[96, 48]);
     scene.door.set_pressure(Pressure::Tight);

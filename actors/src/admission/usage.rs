@@ -133,7 +133,8 @@ impl Door {
     pub(crate) fn uses(&self) -> Vec<LimitUse> {
         let books = self.lock();
         let (limits, tally) = (books.seats.limits(), books.seats.tally());
-        let HighWater { total, inbound, unknown, handshakes, speculative, dials, .. } = *books.seats.high_water();
+        let HighWater { total, inbound, unknown, handshakes, speculative, remains, dials, .. } =
+            *books.seats.high_water();
         let (room, lobby) = (books.lines.room, books.lines.lobby);
         let rooms_max = limits.waiting_max * books.listeners.len();
         vec![
@@ -148,6 +149,12 @@ impl Door {
             LimitUse::new("unknown_inbound", books.seats.unknown_max(), tally.unknown, unknown),
             LimitUse::new("handshakes_max", limits.handshakes_max, tally.shaking(), handshakes),
             LimitUse::new("speculative_max", limits.speculative_max, tally.speculative, speculative),
+            LimitUse::new(
+                "speculative_remains",
+                limits.handshakes_max + limits.speculative_max,
+                tally.remains,
+                remains,
+            ),
             LimitUse::new("waiting_room", rooms_max, room.0, room.1),
             LimitUse::new("lobby", limits.speculative_max, lobby.0, lobby.1),
             LimitUse::new("dials_max", limits.dials_max, tally.dials, dials),

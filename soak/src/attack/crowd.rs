@@ -229,7 +229,7 @@ async fn hold_stream(connection: Connection, begin: &[u8]) -> Ended {
 }
 
 /// The first frame of a gossip stream: a length of 32 in network order, then the topic.
-fn header(topic: [u8; 32]) -> [u8; 36] {
+pub(super) fn header(topic: [u8; 32]) -> [u8; 36] {
     let mut frame = [0; 36];
     frame[3] = 32;
     frame[4..].copy_from_slice(&topic);

@@ -66,6 +66,22 @@ async fn ask(control: &Path, row: &mut Barrier) {
     }
 }
 
+/// Every cap on a node's page of limits, with the node's own high-water mark.
+pub(crate) async fn caps(cluster: &Cluster, node: usize, row: &mut Barrier) {
+    let Ok(page) = cluster.ask(node, json!({"request": "limits"})).await else { return };
+    let store = |line: &Value| {
+        let figure = |name: &str| line[name].as_u64();
+        // Without a mark nobody knows what it was between two looks.
+        let high_water = figure("high_water")?;
+        Some(Store { size: figure("in_use"), cap: figure("max"), high_water: Some(high_water) })
+    };
+    let limits = page["limits"].as_array().into_iter().flatten();
+    let limits = limits.filter_map(|line| Some((line["name"].as_str()?.to_owned(), store(line)?)));
+    let listeners = page["listeners"].as_array().into_iter().flatten().enumerate();
+    let listeners = listeners.filter_map(|(number, line)| Some((format!("listener {number}"), store(line)?)));
+    row.stores.extend(limits.chain(listeners));
+}
+
 fn on_peers(row: &mut Barrier, peers: &Value) {
     let Some(peers) = peers["peers"].as_array() else { return };
     let connections = |peer: &Value| peer["connections"].as_array().cloned().unwrap_or_default();

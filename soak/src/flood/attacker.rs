@@ -1,6 +1,6 @@
 //! The attacker's process as the harness sees it: started, told to go and to stop, listened to.
 
-use std::{net::SocketAddr, process::Stdio, time::Duration};
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use iroh_gossip::proto::TopicId;
@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{evidence::Attacker, victim::Programs};
+use super::evidence::Attacker;
 
 /// Ten thousand first flights take a few seconds to build.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -32,14 +32,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts one and waits until everything is built.
+    /// Starts one, by this program, and waits until everything is built.
     pub(crate) async fn start(
-        programs: &Programs,
+        soak: &Path,
         (kind, count, per_second): (Kind, usize, Option<u32>),
         target: SocketAddr,
         topic: TopicId,
     ) -> Result<Self> {
-        let mut command = Command::new(&programs.soak);
+        let mut command = Command::new(soak);
         command.args(["attack", kind.name(), "--count", &count.to_string(), "--target", &target.to_string()]);
         command.args(["--topic", &topic.to_string()]);
         if let Some(per_second) = per_second {

@@ -70,7 +70,7 @@ pub(crate) async fn run(programs: &Programs, flood: Flood, phases: Phases, direc
     let attacker = match flood.kind {
         Some(kind) => {
             let what = (kind, flood.count, flood.per_second);
-            Some(Process::start(programs, what, victim.addr, probe_topic()).await?)
+            Some(Process::start(&programs.soak, what, victim.addr, probe_topic()).await?)
         }
         None => None,
     };

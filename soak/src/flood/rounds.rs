@@ -64,7 +64,7 @@ pub(crate) async fn run(
         let mut tallies = Vec::new();
         for (victim, _) in &victims {
             let what = (Kind::ComeAndGo, count, None);
-            let mut attacker = Process::start(programs, what, victim.addr, probe_topic()).await?;
+            let mut attacker = Process::start(&programs.soak, what, victim.addr, probe_topic()).await?;
             attacker.go().await?;
             tallies.push(attacker.stop().await?.tally);
         }

@@ -167,11 +167,17 @@ fn explained(case: &Case<'_>) -> Option<(u64, String)> {
     Some((limit, because))
 }
 
-/// Events a second of storm, at the epoch in which they came fastest.
+/// Events a second of storm, at the epoch in which they came fastest. An event at which no connection of the observer
+/// ended, such as a stranger that was turned away, leaves none behind that ends.
 fn events_per_s(case: &Case<'_>) -> Option<f64> {
+    let ended = |row: &Barrier| row.kinds.get("connection").map(|kind| kind.finished);
     let rate = |pair: &[&Barrier]| {
+        let events = pair[1].events.saturating_sub(pair[0].events);
+        // Of a node that tells no ledger, every event may have ended one.
+        let ended = ended(pair[0]).zip(ended(pair[1])).map(|(before, after)| after.saturating_sub(before));
+        let events = events.min(ended.unwrap_or(events));
         let storm_ms = pair[1].at_ms.saturating_sub(pair[0].at_ms).saturating_sub(pair[1].waited_ms?).max(1000);
-        Some(pair[1].events.saturating_sub(pair[0].events) as f64 * 1e3 / storm_ms as f64)
+        Some(events as f64 * 1e3 / storm_ms as f64)
     };
     case.observer().windows(2).filter_map(rate).reduce(f64::max)
 }

@@ -67,7 +67,7 @@ async fn crowd(world: &World<'_>, cluster: &Cluster, count: usize) -> Result<att
     let topic = iroh_gossip::proto::TopicId::from_bytes(*blake3::hash(TOPIC.as_bytes()).as_bytes());
     let before = figure(&status(cluster, OBSERVER).await?, "connections")?;
     let what = (Attack::Idle, count, None);
-    let mut crowd = attacker::Process::start(&programs(world), what, target, topic).await.map_err(wrong)?;
+    let mut crowd = attacker::Process::start(&programs(world).soak, what, target, topic).await.map_err(wrong)?;
     crowd.go().await.map_err(wrong)?;
     let deadline = Instant::now() + ARRIVE_TIMEOUT;
     while figure(&status(cluster, OBSERVER).await?, "connections")? < before + count as f64 && Instant::now() < deadline
