@@ -7,9 +7,11 @@
 mod constrain;
 mod fill;
 mod give_up;
+mod ground;
 mod leave;
 mod mass;
 mod meet;
+mod odds;
 mod pause;
 mod restart;
 mod slow;
@@ -66,6 +68,12 @@ pub(crate) async fn carry_out(cluster: &Cluster, step: &Step) -> Result<Done, Fa
         Step::Fill { cap } => fill::fill(cluster, cap).await,
         Step::Slow { subscriber, halted, messages } => slow::slow(cluster, subscriber, halted, messages).await,
         Step::Constrain { resource, value } => constrain::constrain(cluster, resource, value).await,
+        Step::Part { ref groups, one_way, for_ms } => ground::part(cluster, groups, one_way, ms(for_ms)).await,
+        Step::Weather { weather, for_ms } => ground::weather(cluster, weather, ms(for_ms)).await,
+        Step::Move { node } => ground::moved(cluster, node).await,
+        Step::FillDisk { node, for_ms } => odds::fill_disk(cluster, node, ms(for_ms)).await,
+        Step::Clock { node, offset_s, for_ms } => odds::clock(cluster, node, offset_s, ms(for_ms)).await,
+        Step::Break { node, ref part, ref kind } => odds::break_loop(cluster, node, part, kind).await,
         Step::Quiet { .. } | Step::Probe { .. } => Ok(Done::default()),
     }
 }

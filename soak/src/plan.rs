@@ -3,10 +3,12 @@
 //! Two runs of one plan do the same things in the same order; when each thing happens is up to the machine. Which steps a
 //! scenario consists of is here; what else it is, `scenario.rs`; carrying a step out, `actions/`.
 
+mod step;
+
 use perennial_soak::attack::Kind;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
-use serde::{Deserialize, Serialize};
 
+pub(crate) use self::step::{Cap, Identity, Resource, Step, Weather};
 use crate::scenario::Scenario;
 
 /// The node that no storm kills and the verdict names first.
@@ -54,6 +56,40 @@ const CONSTRAINTS: [(Resource, u64); 8] = [
     (Resource::AddressSpace, 512 << 20),
 ];
 
+/// A cut that outlasts every idle timeout of ours.
+const CUT_MS: u64 = 16_000;
+
+/// How long lines are bad.
+const WEATHER_MS: u64 = 8_000;
+
+/// Each alone, then together.
+const WEATHERS: [Weather; 5] = [
+    Weather { delay_ms: 50, jitter_ms: 20, ..Weather::FAIR },
+    Weather { loss_percent: 1, ..Weather::FAIR },
+    Weather { loss_percent: 5, ..Weather::FAIR },
+    Weather { duplicate_percent: 10, reorder_percent: 10, delay_ms: 5, ..Weather::FAIR },
+    Weather { loss_percent: 20, delay_ms: 20, jitter_ms: 10, ..Weather::FAIR },
+];
+
+/// Long enough for several attempts to keep the state.
+const DISK_FULL_MS: u64 = 12_000;
+
+/// Long enough for timers that should not have looked at the wall clock.
+const CLOCK_MS: u64 = 5_000;
+
+/// Loops that are always there, each in each way. A hang ends by itself after a minute, so it is rare.
+const FAULTS: [(&str, &str); 9] = [
+    ("connection", "panic"),
+    ("connection", "error"),
+    ("topic", "panic"),
+    ("topic", "error"),
+    ("peer", "panic"),
+    ("peers", "panic"),
+    ("acceptor", "panic"),
+    ("acceptor", "error"),
+    ("connection", "hang"),
+];
+
 /// What a plan is drawn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -65,145 +101,6 @@ pub(crate) struct Shape {
     pub nodes: usize,
     /// Events of one epoch.
     pub events: usize,
-}
-
-/// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case")]
-pub(crate) enum Step {
-    /// Nothing happens for a while.
-    Rest { for_ms: u64 },
-    /// `node` leaves the topic, stays away, and rejoins through `via`; its process lives on.
-    Rotate { node: usize, via: usize, away_ms: u64 },
-    /// `node` is killed, stays away, and is started again, joining through `via` and the node after it.
-    Kill { node: usize, via: usize, away_ms: u64, identity: Identity },
-    /// `node` is told to stop, stays away, and is started again as who it was.
-    Quit { node: usize, via: usize, away_ms: u64 },
-    /// `node` is stopped by SIGSTOP and goes on.
-    Pause { node: usize, for_ms: u64 },
-    /// All of `nodes` are killed at once. When the others are one mesh again, the dead are started, with new identities.
-    Mass { nodes: Vec<usize> },
-    /// Both nodes leave the topic and come back through each other at one instant, so that each dials the other. `via` is
-    /// the way back to everybody else.
-    Meet { nodes: [usize; 2], via: usize },
-    /// `node` is killed and back at once, with the same key, while its neighbours still hold its connections.
-    ComeBack { node: usize, via: usize },
-    /// The observer dials a socket that never answers, under so many ids, and gives up.
-    GiveUp { dials: usize },
-    /// Strangers come to the observer. Who stays leaves when the node has dealt with everybody.
-    Strangers { kind: Kind, count: usize },
-    /// Strangers fill the observer to one below a cap, to the cap, and knock once more; then one leaves.
-    Fill { cap: Cap },
-    /// Nothing happens until nobody remembers the strangers. Not an event.
-    Quiet { for_ms: u64 },
-    /// `subscriber`'s application stops reading and `halted` stops altogether, while the observer publishes a burst.
-    Slow { subscriber: usize, halted: usize, messages: usize },
-    /// One more node is started under a resource limit, as `prlimit` names it.
-    Constrain { resource: Resource, value: u64 },
-    /// `from` publishes a message that every live node must receive.
-    Probe { from: usize },
-}
-
-/// What strangers fill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Cap {
-    /// What unknown remotes may hold altogether.
-    Node,
-    /// What the observer's second listener may hold.
-    Listener,
-}
-
-/// Who comes back after a kill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Identity {
-    /// A new key, so a stranger.
-    Fresh,
-    /// The same key file.
-    Same,
-    /// The same key file and the same UDP port.
-    SamePort,
-}
-
-/// What a process may have too little of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Resource {
-    /// Descriptors.
-    Descriptors,
-    /// Address space, in bytes.
-    AddressSpace,
-}
-
-impl Step {
-    /// Whether it is an event, counted and judged per piece.
-    pub(crate) fn is_event(&self) -> bool {
-        !matches!(self, Step::Probe { .. } | Step::Quiet { .. })
-    }
-
-    /// How many events it counts for: every stranger may leave as much behind as a node that was killed.
-    pub(crate) fn weight(&self) -> u64 {
-        match self {
-            Step::Strangers { count, .. } => *count as u64,
-            Step::GiveUp { dials } => *dials as u64,
-            // Two rotations.
-            Step::Meet { .. } => 2,
-            Step::Fill { cap: Cap::Listener } => 6,
-            // What the mesh leaves of its slots.
-            Step::Fill { cap: Cap::Node } => 20,
-            _ => 1,
-        }
-    }
-
-    /// Whether neighbouring steps of this kind happen at the same time.
-    fn side_by_side(&self) -> bool {
-        matches!(self, Step::Rotate { .. } | Step::Pause { .. })
-    }
-
-    /// Nodes whose process does not outlive the step.
-    pub(crate) fn killed(&self) -> &[usize] {
-        match self {
-            Step::Kill { node, .. } | Step::Quit { node, .. } | Step::ComeBack { node, .. } => {
-                std::slice::from_ref(node)
-            }
-            Step::Mass { nodes } => nodes,
-            Step::Rest { .. }
-            | Step::Rotate { .. }
-            | Step::Pause { .. }
-            | Step::Meet { .. }
-            | Step::GiveUp { .. }
-            | Step::Strangers { .. }
-            | Step::Fill { .. }
-            | Step::Quiet { .. }
-            | Step::Slow { .. }
-            | Step::Constrain { .. }
-            | Step::Probe { .. } => &[],
-        }
-    }
-}
-
-impl std::fmt::Display for Step {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Step::Rest { for_ms } => write!(f, "rest {} s", for_ms / 1000),
-            Step::Rotate { node, .. } => write!(f, "rotate n{node}"),
-            Step::Kill { node, .. } => write!(f, "kill n{node}"),
-            Step::Quit { node, .. } => write!(f, "stop n{node}"),
-            Step::Pause { node, for_ms } => write!(f, "pause n{node} for {} s", for_ms / 1000),
-            Step::Mass { nodes } => write!(f, "kill {} nodes at once", nodes.len()),
-            Step::Meet { nodes: [one, other], .. } => write!(f, "n{one} and n{other} dial each other"),
-            Step::ComeBack { node, .. } => write!(f, "n{node} comes back"),
-            Step::GiveUp { dials } => write!(f, "give up {dials} dials"),
-            Step::Strangers { kind, count } => write!(f, "{count} strangers: {}", kind.name()),
-            Step::Fill { cap: Cap::Node } => f.write_str("fill the node"),
-            Step::Fill { cap: Cap::Listener } => f.write_str("fill a listener"),
-            Step::Quiet { for_ms } => write!(f, "quiet for {} s", for_ms / 1000),
-            Step::Slow { subscriber, halted, .. } => write!(f, "n{subscriber} stops reading, n{halted} stops"),
-            Step::Constrain { resource, value } => write!(f, "start with {value} {resource:?}"),
-            Step::Probe { from } => write!(f, "probe from n{from}"),
-        }
-    }
 }
 
 /// The events of an epoch in groups: those of one group happen at the same time.
@@ -285,6 +182,23 @@ impl Draw {
                 let nodes = self.distinct(1, 2);
                 steps.push(Step::Slow { subscriber: nodes[0], halted: nodes[1], messages: BURST_MESSAGES });
             }
+            Scenario::Partition => steps.push(self.part(turn)),
+            Scenario::Netem => {
+                let weather = WEATHERS[turn % WEATHERS.len()];
+                steps.push(Step::Weather { weather, for_ms: WEATHER_MS });
+            }
+            Scenario::ChurnPath => steps.push(Step::Move { node: self.victim() }),
+            Scenario::DiskFull => {
+                steps.push(Step::FillDisk { node: self.shape.nodes - 1, for_ms: DISK_FULL_MS });
+            }
+            Scenario::Clock => {
+                let offset_s = [3_600, -3_600, 86_400, -86_400][turn % 4];
+                steps.push(Step::Clock { node: self.shape.nodes - 1, offset_s, for_ms: CLOCK_MS });
+            }
+            Scenario::ActorFault => {
+                let (part, kind) = FAULTS[turn % FAULTS.len()];
+                steps.push(Step::Break { node: self.victim(), part: part.into(), kind: kind.into() });
+            }
             Scenario::Limits => {
                 let (resource, value) = CONSTRAINTS[turn % CONSTRAINTS.len()];
                 steps.push(Step::Constrain { resource, value });
@@ -323,6 +237,14 @@ impl Draw {
             let for_ms = if turn + lane == 0 { LONG_PAUSE_MS } else { SHORT_PAUSE_MS };
             steps.push(Step::Pause { node, for_ms });
         }
+    }
+
+    /// By turns two halves, a half that does not reach the other, and three thirds.
+    fn part(&mut self, turn: usize) -> Step {
+        let nodes = self.distinct(0, self.shape.nodes);
+        let (parts, one_way) = [(2, false), (2, true), (3, false)][turn % 3];
+        let groups = nodes.chunks(nodes.len().div_ceil(parts)).map(<[usize]>::to_vec).collect();
+        Step::Part { groups, one_way, for_ms: CUT_MS }
     }
 
     /// Weights say how often each is expected in two minutes.
@@ -417,7 +339,7 @@ mod tests {
                     Step::ComeBack { node, via } => assert!(node != via && node < 12 && via < 12),
                     Step::Strangers { count, .. } => assert!((1..=COUNT_MAX).contains(&count)),
                     Step::GiveUp { dials } => assert!((1..=32).contains(&dials), "the default of dials_max is 32"),
-                    Step::Rest { .. } | Step::Constrain { .. } | Step::Fill { .. } | Step::Quiet { .. } => {}
+                    _ => {}
                 }
             }
         }

@@ -27,7 +27,7 @@ use crate::{
     process::Seat,
     report, run_files,
     run_format::{Deadlines, PlannedStep, Record, RunInfo, SCHEMA, Thresholds},
-    scenario::Scenario,
+    scenario::{Ground, Scenario},
     sets::Turn,
     verbs,
 };
@@ -39,7 +39,8 @@ pub(crate) fn run(args: &Run) -> ExitCode {
     }
     let seed = args.seed.unwrap_or_else(rand::random);
     let turns = args.turns();
-    finish(&args.common, turns.len(), |which| {
+    let named = !args.scenario.is_empty();
+    finish(&args.common, turns.len(), named, |which| {
         let turn = &turns[which];
         Ok((draw(args, turn, seed)?, pace(args, turn)))
     })
@@ -57,7 +58,7 @@ pub(crate) fn replay(args: &Replay) -> ExitCode {
     if args.common.bin().is_err() {
         return missing(&args.common);
     }
-    finish(&args.common, 1, |_| {
+    finish(&args.common, 1, true, |_| {
         let mut record = record.clone();
         record.info.argv = vec!["replay".into(), args.run.display().to_string()];
         record.info.subject = subject(&args.common.bin()?);
@@ -72,8 +73,9 @@ fn missing(common: &args::Common) -> ExitCode {
     ExitCode::from(args::LACKING)
 }
 
-/// Carries several runs out, one after the other, and says how each came out.
-fn finish(common: &args::Common, runs: usize, draw: impl Fn(usize) -> Result<(Record, Pace)>) -> ExitCode {
+/// Carries several runs out, one after the other, and says how each came out. A run of a set that this machine cannot
+/// carry is said to be left out; one that was `named` is an error.
+fn finish(common: &args::Common, runs: usize, named: bool, draw: impl Fn(usize) -> Result<(Record, Pace)>) -> ExitCode {
     // One thread is enough: the work is done by the nodes.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime");
@@ -82,7 +84,14 @@ fn finish(common: &args::Common, runs: usize, draw: impl Fn(usize) -> Result<(Re
             let mut done: Vec<Finished> = Vec::new();
             for which in 0..runs {
                 let (record, pace) = draw(which)?;
-                let finished = one(common, record, pace).await?;
+                let scenario = record.info.scenario.clone();
+                let finished = match one(common, record, pace).await {
+                    Err(error) if !named && error_code(&error) == args::LACKING => {
+                        eprintln!("{scenario}: not run: {error:#}");
+                        continue;
+                    }
+                    finished => finished?,
+                };
                 let stop = finished.signal;
                 done.push(finished);
                 if let Some(code) = stop {
@@ -151,7 +160,7 @@ pub(crate) async fn one(common: &args::Common, mut record: Record, pace: Pace) -
     let place = tokio::select! {
         biased;
         signalled = signalled() => bail!("interrupted by {} before the first node", signalled?.0),
-        place = common.place(&record.info) => place?,
+        place = common.place(&record.info, scratch.path()) => place?,
     };
     let cluster =
         Cluster::new(place, seats, scratch.path().to_owned(), logs.clone(), format!("seed {}", record.info.seed));
@@ -211,7 +220,7 @@ fn draw(args: &Run, turn: &Turn, seed: u64) -> Result<Record> {
     let planned = |epoch| plan::draw_epoch(shape, epoch).into_iter().map(move |step| PlannedStep { epoch, step });
     let (barrier, because) = args.barrier();
     let bin = args.common.bin()?;
-    let given = turn.allow.iter().map(|(id, why)| ((*id).to_owned(), (*why).to_owned()));
+    let given = turn.allow.iter().chain(spec.allow).map(|(id, why)| ((*id).to_owned(), (*why).to_owned()));
     let info = RunInfo {
         schema: SCHEMA,
         scenario: scenario.name(),
@@ -287,11 +296,26 @@ pub(crate) async fn signalled() -> Result<(&'static str, u8)> {
 
 impl args::Common {
     /// Where the nodes of a run are, made now.
-    async fn place(&self, info: &RunInfo) -> Result<Place> {
-        match self.net {
-            args::Net::Lo => Ok(Place::loopback()),
-            args::Net::Netns => Ok(Place::namespaces(info.nodes as usize, Wiring::Bridge).await?),
+    async fn place(&self, info: &RunInfo, scratch: &Path) -> Result<Place> {
+        let nodes = info.nodes as usize;
+        let ground = Scenario::named(&info.scenario).map_or(Ground::Any, |scenario| scenario.spec().ground);
+        let mut place = match (ground, self.net) {
+            (Ground::Switch, _) => {
+                let program = std::env::current_exe().context("cannot find this program")?;
+                Place::namespaces(nodes, Wiring::Switch { program, seed: info.seed }).await?
+            }
+            (Ground::Hosts | Ground::MovingHosts, _) | (_, args::Net::Netns) => {
+                Place::namespaces(nodes, Wiring::Bridge).await?
+            }
+            (Ground::Any | Ground::SmallDisk | Ground::WallClock, args::Net::Lo) => Place::loopback(),
+        };
+        match ground {
+            Ground::MovingHosts => (1..nodes).for_each(|node| place.will_move(node)),
+            Ground::SmallDisk => place.give_disk(nodes - 1, &scratch.join("disk")).await?,
+            Ground::WallClock => place.give_clock(nodes - 1, &scratch.join("clock"))?,
+            Ground::Any | Ground::Hosts | Ground::Switch => {}
         }
+        Ok(place)
     }
 
     /// What each node of a run is.

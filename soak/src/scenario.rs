@@ -4,6 +4,7 @@
 //! A scenario is a row of data. Its events are drawn in `plan.rs` and carried out in `actions/`; these report named
 //! figures ([`crate::actions::Done`]), and facts and limits refer to the figures by name.
 
+mod ground;
 mod storms;
 pub(crate) mod strangers;
 
@@ -59,6 +60,35 @@ pub(crate) enum Scenario {
     FloodMix,
     /// Strangers fill the observer to its caps, and one more knocks
     Cap,
+    /// The network falls into two or three parts, or lets through one way only
+    Partition,
+    /// Lines delay, lose, double and reorder
+    Netem,
+    /// Hosts get other addresses while their nodes live
+    ChurnPath,
+    /// The disk with a node's state is full
+    DiskFull,
+    /// A node's wall clock is an hour or a day off
+    Clock,
+    /// Single loops panic, fail or hang
+    ActorFault,
+}
+
+/// Where the nodes of a scenario must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// Anywhere.
+    Any,
+    /// On hosts of their own.
+    Hosts,
+    /// On hosts of their own, all but the observer's with changing addresses.
+    MovingHosts,
+    /// On hosts of their own, with a switch between them that can be bad.
+    Switch,
+    /// Anywhere, and the last one's state lies on a small disk.
+    SmallDisk,
+    /// Anywhere, and the last one has a wall clock of its own.
+    WallClock,
 }
 
 /// How a fact is counted.
@@ -115,6 +145,10 @@ pub(crate) struct Spec {
     pub limits: &'static [LimitRule],
     /// More arguments of the observer's `up`.
     pub observer_args: &'static [&'static str],
+    /// Where its nodes must be.
+    pub ground: Ground,
+    /// Invariants that the storm itself breaks, and why.
+    pub allow: &'static [(&'static str, &'static str)],
 }
 
 const TOUCHING: FactRule = FactRule {
@@ -136,11 +170,13 @@ const STORM: Spec = Spec {
     facts: &[TOUCHING],
     limits: &[REJOINED],
     observer_args: &[],
+    ground: Ground::Any,
+    allow: &[],
 };
 
 impl Scenario {
     /// Every scenario, in the order of `list`.
-    pub(crate) const ALL: [Scenario; 19] = [
+    pub(crate) const ALL: [Scenario; 25] = [
         Scenario::Rotate,
         Scenario::Idle,
         Scenario::KillFresh,
@@ -160,6 +196,12 @@ impl Scenario {
         Scenario::FloodIdle,
         Scenario::FloodMix,
         Scenario::Cap,
+        Scenario::Partition,
+        Scenario::Netem,
+        Scenario::ChurnPath,
+        Scenario::DiskFull,
+        Scenario::Clock,
+        Scenario::ActorFault,
     ];
 
     /// The name on the command line and in reports.
@@ -194,6 +236,12 @@ impl Scenario {
             Scenario::FloodIdle => strangers::FLOOD_IDLE,
             Scenario::FloodMix => strangers::FLOOD_MIX,
             Scenario::Cap => strangers::CAP,
+            Scenario::Partition => ground::PARTITION,
+            Scenario::Netem => ground::NETEM,
+            Scenario::ChurnPath => ground::CHURN_PATH,
+            Scenario::DiskFull => ground::DISK_FULL,
+            Scenario::Clock => ground::CLOCK,
+            Scenario::ActorFault => ground::ACTOR_FAULT,
         }
     }
 
@@ -215,7 +263,13 @@ impl Scenario {
             | Scenario::SlowReader
             | Scenario::Mixed
             | Scenario::Limits
-            | Scenario::Mix => false,
+            | Scenario::Mix
+            | Scenario::Partition
+            | Scenario::Netem
+            | Scenario::ChurnPath
+            | Scenario::DiskFull
+            | Scenario::Clock
+            | Scenario::ActorFault => false,
         }
     }
 }

@@ -64,6 +64,7 @@ pub(super) const PAUSE: Spec = Spec {
         LimitRule { what: "neighbours lost in a short pause", most: 0.0 },
         LimitRule { what: "back after a long pause ms", most: 10_000.0 },
     ],
+    allow: &[("I4", "a node counts the time it was halted")],
     ..STORM
 };
 
