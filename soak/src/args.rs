@@ -312,6 +312,9 @@ pub(crate) struct Draw {
     /// Write the heap plot alone
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// With --svg, the heap of another run in the same plot
+    #[arg(long, value_name = "DIR", requires = "svg")]
+    pub beside: Option<PathBuf>,
     /// Write the verdict as a Markdown table
     #[arg(long, value_name = "FILE")]
     pub md: Option<PathBuf>,

@@ -81,6 +81,17 @@ pub(crate) fn heap_alone(record: &Record) -> String {
     alone(&heap_plot(record))
 }
 
+/// The heap of two observers in one plot, nothing discounted: what each run was worth, at a look.
+pub(crate) fn heaps(record: &Record, other: &Record) -> String {
+    const MB: f64 = 1e6;
+    let of = |record| series(&observer(record), MB, |row: &Barrier| row.heap_bytes);
+    let mut plot = base(record, "MB", "heap of the observer at drained barriers");
+    plot.x_max = of(other).iter().chain(&of(record)).map(|point| point.0).fold(plot.x_max, f64::max);
+    plot.lines.push(Line { name: "perennial", class: "a", points: of(record), dots: true });
+    plot.lines.push(Line { name: "the other", class: "b", points: of(other), dots: true });
+    alone(&plot.svg())
+}
+
 /// Every plot as a file of its own, with its name.
 pub(crate) fn plots(record: &Record) -> [(&'static str, String); 4] {
     [

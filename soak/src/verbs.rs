@@ -51,7 +51,10 @@ fn draw(args: &Draw, record: &Record) -> Result<()> {
         Ok(())
     };
     if let Some(path) = &args.svg {
-        save(path, page::heap_alone(record))?;
+        match &args.beside {
+            Some(other) => save(path, page::heaps(record, &run_files::read(other).map_err(anyhow::Error::msg)?))?,
+            None => save(path, page::heap_alone(record))?,
+        }
     }
     if let Some(path) = &args.md {
         save(path, report::markdown(record, &verdict))?;
