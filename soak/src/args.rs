@@ -39,6 +39,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Run a recorded plan again
     Replay(Replay),
+    /// Find the fewest events of a failed run that still fail: three of five replays each
+    Shrink(Shrink),
     /// Judge recorded runs again
     Judge(Judge),
     /// Draw a recorded run: one page for people, a plot, a table
@@ -193,6 +195,16 @@ pub(crate) struct Run {
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// A directory with run.json and plan.jsonl
+    #[arg(value_name = "DIR")]
+    pub run: PathBuf,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Options of `shrink`.
+#[derive(Debug, Args)]
+pub(crate) struct Shrink {
+    /// The directory of a run that failed
     #[arg(value_name = "DIR")]
     pub run: PathBuf,
     #[command(flatten)]

@@ -25,6 +25,7 @@ mod run_format;
 mod scenario;
 mod selftest;
 mod sets;
+mod shrink;
 mod socket;
 mod verbs;
 mod view;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Verb::List { json } => verbs::list(json),
         Verb::Run(args) => run::run(&args),
         Verb::Replay(args) => run::replay(&args),
+        Verb::Shrink(args) => shrink::shrink(&args),
         Verb::Judge(args) => verbs::judge(&args),
         Verb::Report(args) => verbs::report(&args),
         Verb::Selftest { json } => {

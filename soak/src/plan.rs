@@ -56,8 +56,8 @@ const CONSTRAINTS: [(Resource, u64); 8] = [
     (Resource::AddressSpace, 512 << 20),
 ];
 
-/// A cut that outlasts every idle timeout of ours.
-const CUT_MS: u64 = 16_000;
+/// A cut that outlasts every idle timeout of ours, and leaves each part the time to close its ranks.
+const CUT_MS: u64 = 25_000;
 
 /// How long lines are bad.
 const WEATHER_MS: u64 = 8_000;

@@ -121,6 +121,8 @@ pub(crate) fn error_code(error: &anyhow::Error) -> u8 {
 pub(crate) struct Finished {
     pub code: u8,
     pub headline: String,
+    /// The checks that failed.
+    pub failed: Vec<&'static str>,
     scenario: String,
     directory: PathBuf,
     /// The code of the signal that ended it.
@@ -189,6 +191,7 @@ pub(crate) async fn one(common: &args::Common, mut record: Record, pace: Pace) -
     Ok(Finished {
         code: exit_code(&record, &verdict),
         headline: headline(&record, &verdict),
+        failed: verdict.checks.iter().filter(|check| check.outcome == Outcome::Fail).map(|check| check.name).collect(),
         scenario: record.info.scenario.clone(),
         directory,
         signal: signal.map(|(_, code)| code),

@@ -106,7 +106,7 @@ fn binary(binary: &Binary) -> Check {
     let (means, build) = match binary.name {
         "perennial" => (
             "the subject of every scenario; its heap is judged (I7, I8, I10) where it tells it",
-            "cargo build --release -p perennial-node -p perennial-soak --features perennial-node/count-heap",
+            "cargo build --release -p perennial-node -p perennial-soak --features perennial-node/soak",
         ),
         "perennial-soak-stock" => ("the opponent: compare, mixed, flood", "cargo build --release -p perennial-soak"),
         _ => ("selftest", "cargo build --release -p perennial-soak"),

@@ -9,7 +9,7 @@ const HEALED: LimitRule = LimitRule { what: "one mesh again after ms", most: 120
 pub(super) const PARTITION: Spec = Spec {
     summary: "the network falls into two or three parts, or lets through one way only",
     events: 3,
-    event_s: 28.0,
+    event_s: 37.0,
     ground: Ground::Hosts,
     facts: &[
         FactRule {
