@@ -1,6 +1,6 @@
 //! Every connection task by number: since when, in which phase, when it departed. Held by the tasks themselves.
 //!
-//! A [`Living`] lives in its connection's task; its `Drop` takes the task off the list and accounts for its retirement. So
+//! A `Living` lives in its connection's task; its `Drop` takes the task off the list and accounts for its retirement. So
 //! what the list says is true whatever the supervisors' tables say, and a task that nobody owns any more can still be
 //! named. Nothing is decided by it.
 

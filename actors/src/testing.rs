@@ -1,7 +1,7 @@
 //! Faults on demand, for tests and soaks (feature `testing`): make exactly one supervised loop panic, fail, be killed or
 //! hang.
 //!
-//! A loop that waits in a `select!` has an arm for [`Faults::strike`]; an actor asks [`Faults::due`] with every message.
+//! A loop that waits in a `select!` has an arm for `Faults::strike`; an actor asks `Faults::due` with every message.
 //! Without the feature `Faults` is empty and no strike ever comes.
 
 #[cfg(not(feature = "testing"))]
