@@ -11,6 +11,9 @@ use crate::{
     plan::OBSERVER,
 };
 
+/// A mesh is whole again after somebody came.
+const HEAL_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// A loop that hangs goes on after a minute, and what needed it after that.
 const BREAK_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -27,6 +30,8 @@ pub(super) async fn fill_disk(cluster: &Cluster, node: usize, duration: Duration
         cluster.leave(other).await?;
         cluster.join(other, OBSERVER).await?;
         cluster.connected(other).await?;
+        // Whoever was put out of a view for it needs a moment to find another, and a message of that moment is nobody's fault.
+        cluster.heal_within(HEAL_TIMEOUT).await;
         missed += cluster.publish_probe_to(OBSERVER, |heard| heard == node).await?.missed.len();
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
