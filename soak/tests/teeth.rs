@@ -291,7 +291,7 @@ impl Fake {
         self.on_down(socket);
         self.ups += 1;
         self.neighbors.insert(socket.to_owned(), id.to_owned());
-        say(&json!({"v": 1, "event": "neighbor_up", "topic": "soak", "peer": id}));
+        say(&json!({"v": 1, "event": "neighbor_up", "topic": topic(), "peer": id}));
         if self.fault == "die" && self.ups > 6 {
             eprintln!("out of luck");
             std::process::exit(101);
@@ -300,7 +300,7 @@ impl Fake {
 
     fn on_down(&mut self, socket: &str) {
         if let Some(id) = self.neighbors.remove(socket) {
-            say(&json!({"v": 1, "event": "neighbor_down", "topic": "soak", "peer": id, "reason": "left"}));
+            say(&json!({"v": 1, "event": "neighbor_down", "topic": topic(), "peer": id, "reason": "left"}));
         }
     }
 
@@ -311,7 +311,7 @@ impl Fake {
             _ => 1,
         };
         for _ in 0..copies {
-            say(&json!({"v": 1, "event": "message", "topic": "soak", "from": from, "text": text}));
+            say(&json!({"v": 1, "event": "message", "topic": topic(), "from": from, "text": text}));
         }
     }
 }
@@ -320,4 +320,9 @@ fn say(line: &Value) {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}").unwrap();
     stdout.flush().unwrap();
+}
+
+/// The topic of a soak as events name it: by the hash of its name.
+fn topic() -> String {
+    blake3::hash(b"soak").to_hex().to_string()
 }
