@@ -91,7 +91,7 @@ fn elapsed_ms(since: Instant) -> f64 {
 async fn rejoined(cluster: &Cluster, done: &mut Done) -> Result<(), Fault> {
     let since = Instant::now();
     let node = done.node;
-    let is_ours = cluster.seat(node).bin == cluster.seat(OBSERVER).bin;
+    let is_ours = cluster.is_ours(node);
     if cluster.connected_within(node, REJOIN_TIMEOUT).await {
         let figure = if is_ours { "rejoined after ms" } else { "stock rejoined after ms" };
         done.observed.push((figure, elapsed_ms(since)));

@@ -96,6 +96,11 @@ impl Cluster {
         &self.seats[node]
     }
 
+    /// Whether a node is the program under test, as the observer is.
+    pub(crate) fn is_ours(&self, node: usize) -> bool {
+        self.seats[node].bin == self.seats[OBSERVER].bin
+    }
+
     /// Starts every node, the observer first, and waits until they form one mesh.
     pub(crate) async fn form(&self) -> Result<(), Fault> {
         for node in 0..self.len() {

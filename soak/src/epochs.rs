@@ -15,6 +15,7 @@ use self::progress::Progress;
 use crate::{
     actions::{self, Done},
     cluster::{Cluster, Fault, Probe},
+    flood::probes::percentile,
     judge::counts::undrained,
     plan::{OBSERVER, Step, groups},
     run_format::{Barrier, Event, Happened, Harness, Look, Record},
@@ -336,16 +337,11 @@ fn group_name(group: &[Step]) -> String {
 fn deliveries(row: &mut Barrier, probes: &[Probe]) {
     let mut latencies_ms: Vec<f64> = probes.iter().flat_map(|probe| probe.latencies_ms.iter().copied()).collect();
     latencies_ms.sort_by(f64::total_cmp);
-    // The smallest delay that so large a part of the deliveries did not exceed.
-    let quantile = |part: f64| {
-        let rank = (part * latencies_ms.len() as f64).ceil() as usize;
-        latencies_ms.get(rank.saturating_sub(1)).copied()
-    };
     row.deliveries = Some(probes.iter().map(|probe| probe.expected as u64).sum());
     row.missed = Some(probes.iter().map(|probe| probe.missed.len() as u64).sum());
     row.duplicates = Some(probes.iter().map(|probe| u64::from(probe.duplicates)).sum());
-    row.latency_p50_ms = quantile(0.5);
-    row.latency_p99_ms = quantile(0.99);
+    row.latency_p50_ms = percentile(&latencies_ms, 50.0);
+    row.latency_p99_ms = percentile(&latencies_ms, 99.0);
     row.latency_max_ms = latencies_ms.last().copied();
 }
 

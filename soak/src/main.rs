@@ -92,18 +92,8 @@ fn flood(args: &args::Flood) -> ExitCode {
             return LACKING.into();
         }
     };
-    // Two threads: the prober must not wait for the sampler.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    end(runtime.context("cannot start the runtime").and_then(|runtime| {
-        runtime.block_on(async {
-            tokio::select! {
-                // First, so that a signal is not starved. Losing the race drops, and so kills, every process.
-                biased;
-                signalled = run::signalled() => signalled.map(|(_, code)| code),
-                outcome = flood::run(args, bin) => outcome.map(|outcome| outcome.exit_code()),
-            }
-        })
-    }))
+    // The prober must not wait for the sampler.
+    on_two_threads(async { Ok(flood::run(args, bin).await?.exit_code()) })
 }
 
 fn compare(options: &compare::options::Options) -> ExitCode {
@@ -118,7 +108,12 @@ fn compare(options: &compare::options::Options) -> ExitCode {
             return LACKING.into();
         }
     };
-    // Two threads: a reader of deliveries must not wait for a look.
+    // A reader of deliveries must not wait for a look.
+    on_two_threads(Box::pin(compare::run(options, subjects)))
+}
+
+/// Measures until it is done or a signal comes.
+fn on_two_threads(measured: impl Future<Output = Result<u8>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     end(runtime.context("cannot start the runtime").and_then(|runtime| {
         runtime.block_on(async {
@@ -126,7 +121,7 @@ fn compare(options: &compare::options::Options) -> ExitCode {
                 // First, so that a signal is not starved. Losing the race drops, and so kills, every process.
                 biased;
                 signalled = run::signalled() => signalled.map(|(_, code)| code),
-                code = Box::pin(compare::run(options, subjects)) => code,
+                code = measured => code,
             }
         })
     }))

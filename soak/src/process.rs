@@ -128,11 +128,6 @@ impl Process {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it lost a neighbour because nothing was heard of it.
-    pub(crate) fn view_lost_in_silence(&self, peer: &str) -> bool {
-        self.view().lost_in_silence(peer)
-    }
-
     /// Publishes one line through the pipe.
     pub(crate) async fn publish(&self, line: &str) -> Result<()> {
         let mut stdin = self.stdin.lock().await;

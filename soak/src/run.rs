@@ -325,8 +325,7 @@ impl args::Common {
     pub(crate) fn seats(&self, info: &RunInfo) -> Result<Vec<Seat>> {
         let bin = self.bin()?;
         let seat = Seat { bin, args: self.arg.clone(), ..Seat::default() };
-        // Fixed thresholds stop the allocator's drift, so that resident memory means something. Users have none of this,
-        // and neither does a run with `--allocator default`.
+        // Fixed thresholds stop the allocator's drift, so that resident memory means something. Users have none of this.
         let env =
             [("MALLOC_ARENA_MAX", "2"), ("MALLOC_TRIM_THRESHOLD_", "131072"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();

@@ -48,8 +48,7 @@ pub(super) async fn rotate(cluster: &Cluster, node: usize, via: usize, away: Dur
 /// Neighbourhoods across software, where there is more than one.
 fn cross_links(cluster: &Cluster) -> Vec<(&'static str, f64)> {
     let live = cluster.live();
-    let ours = &cluster.seat(OBSERVER).bin;
-    let is_ours = |node: usize| cluster.seat(node).bin == *ours;
+    let is_ours = |node: usize| cluster.is_ours(node);
     if live.iter().all(|(node, _)| is_ours(*node)) {
         return Vec::new();
     }

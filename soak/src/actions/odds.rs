@@ -54,7 +54,10 @@ pub(super) async fn clock(cluster: &Cluster, node: usize, offset_s: i64, duratio
     let before = process.view().neighbors.clone();
     cluster.place.set_clock(node, offset_s).map_err(wrong)?;
     tokio::time::sleep(duration).await;
-    let lost = before.difference(&process.view().neighbors).filter(|id| process.view_lost_in_silence(id)).count();
+    let lost = {
+        let view = process.view();
+        before.difference(&view.neighbors).filter(|id| view.lost_in_silence(id)).count()
+    };
     let probe = cluster.publish_probe(node).await?;
     cluster.place.set_clock(node, 0).map_err(wrong)?;
     done.observed.push(("seconds the clock is off", offset_s as f64));

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Done;
 use crate::{
     cluster::{Cluster, Fault},
+    flood::probes::percentile,
     plan::OBSERVER,
 };
 
@@ -97,6 +98,5 @@ async fn burst(cluster: &Cluster, messages: usize, slow: &[usize]) -> Result<Bur
         outcome = probes => outcome?,
     }
     latencies_ms.sort_by(f64::total_cmp);
-    let rank = (0.99 * latencies_ms.len() as f64).ceil() as usize;
-    Ok(Burst { p99_ms: latencies_ms.get(rank.saturating_sub(1)).copied().unwrap_or(0.0), missed })
+    Ok(Burst { p99_ms: percentile(&latencies_ms, 99.0).unwrap_or(0.0), missed })
 }
