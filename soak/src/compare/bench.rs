@@ -116,7 +116,7 @@ fn order(pair: usize) -> [usize; 2] {
 
 /// Whether anything is asked of a course that a busy machine would spoil.
 fn needs_quiet(course: Course, options: &Options) -> bool {
-    course.about().rows.iter().any(|row| options.wants(row.id) && row.kind == Kind::Time)
+    course.is_hurried() || course.about().rows.iter().any(|row| options.wants(row.id) && row.kind == Kind::Time)
 }
 
 /// About how much of the whole one pair of a course takes.
@@ -158,4 +158,31 @@ fn line(new: &[Measurement], subject: &str) -> String {
     let figures: Vec<String> = new.iter().map(figure).collect();
     let (pair, course) = new.first().map_or((0, ""), |one| (one.pair, one.course.about().name));
     format!("pair {pair}  {course:9} {subject}: {}", figures.join("  "))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Verb};
+
+    fn options(rows: &[&str]) -> Options {
+        let cli = Cli::try_parse_from([&["soak", "compare"], rows].concat()).unwrap();
+        let Verb::Compare(options) = cli.verb else { panic!("compare was asked for") };
+        options
+    }
+
+    #[test]
+    fn neither_subject_always_comes_first() {
+        assert_eq!([order(1), order(2), order(3)], [[0, 1], [1, 0], [0, 1]]);
+    }
+
+    #[test]
+    fn a_course_is_alone_when_a_time_is_asked_of_it_or_it_is_in_a_hurry() {
+        assert!(needs_quiet(Course::FloodSpoofed, &options(&[])));
+        assert!(!needs_quiet(Course::FloodSpoofed, &options(&["P17-heap"])), "a peak is no time");
+        assert!(needs_quiet(Course::Idle, &options(&["P6"])));
+        assert!(!needs_quiet(Course::Rotation, &options(&[])));
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
     cluster::Fault,
     compare::{
         row::{Goal, Kind, Reading, Row, Unit},
-        world::{Figures, World, alive, figure, settled},
+        world::{Figures, World, alive, heap_beyond, settled},
     },
     plan::{Identity, OBSERVER},
 };
@@ -62,7 +62,9 @@ pub(crate) async fn measure(world: &World<'_>, identity: Identity) -> Result<Fig
     tokio::time::sleep(rest).await;
     let after = settled(&cluster, OBSERVER, rest).await?;
     alive(&cluster)?;
-    let left = figure(&after, "heap_bytes").and_then(|after| Ok(after - figure(&before, "heap_bytes")?));
+    // Whoever is alive may be connected. Beyond them, a connection is to somebody who died.
+    let beyond = |status| heap_beyond(status, (nodes - 1) as f64);
+    let left = beyond(&after).and_then(|after| Ok(after - beyond(&before)?));
     let id = match identity {
         Identity::Same | Identity::SamePort => SAME[0].id,
         Identity::Fresh => FRESH[0].id,
