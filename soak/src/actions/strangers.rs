@@ -129,11 +129,11 @@ async fn visit(visitor: Peer, via: EndpointAddr) -> anyhow::Result<Option<Durati
     Ok(took)
 }
 
-fn topic(name: &str) -> TopicId {
+pub(super) fn topic(name: &str) -> TopicId {
     TopicId::from_bytes(*blake3::hash(name.as_bytes()).as_bytes())
 }
 
-fn observer(cluster: &Cluster) -> Result<(EndpointId, SocketAddr), Fault> {
+pub(super) fn observer(cluster: &Cluster) -> Result<(EndpointId, SocketAddr), Fault> {
     let address = cluster.address(OBSERVER)?;
     let parts = address.split_once('@').and_then(|(id, at)| Some((id.parse().ok()?, at.parse().ok()?)));
     parts.ok_or_else(|| format!("the observer has no address of the form ID@IP:PORT: {address}"))
