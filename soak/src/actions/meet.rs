@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Done, elapsed_ms, rejoined};
 use crate::{
+    books::{self, Connection},
     cluster::{Cluster, Fault},
     plan::Identity,
     process::TOPIC,
@@ -174,10 +175,9 @@ async fn note_superseded(
 async fn ages_of_superseded(cluster: &Cluster, node: usize, id: &str, begun: Instant) -> Result<Vec<f64>, Fault> {
     let closed = cluster.ask(node, json!({"request": "closed_connections"})).await?;
     let since_s = begun.elapsed().as_secs_f64();
-    let is_meant = |one: &&Value| {
-        let is_late = one["ended_s_ago"].as_f64().is_some_and(|ago| ago < since_s);
-        one["peer"] == id && one["code"] == SUPERSEDED && is_late
+    let is_meant = |one: &Connection| {
+        let is_late = one.ended_s_ago.is_some_and(|ago| ago < since_s);
+        one.peer == id && one.code == Some(SUPERSEDED) && is_late
     };
-    let rows = closed["connections"].as_array().into_iter().flatten().filter(is_meant);
-    Ok(rows.filter_map(|one| one["age_s"].as_f64()).collect())
+    Ok(books::connections(&closed).filter(is_meant).filter_map(|one| one.age_s).collect())
 }

@@ -6,6 +6,7 @@ use rand::RngExt;
 use serde_json::json;
 
 use crate::{
+    books,
     cluster::{Cluster, Fault},
     compare::{
         row::{Goal, Kind, Reading, Row, Unit},
@@ -98,11 +99,7 @@ async fn unowned(cluster: &Cluster, within: Duration) -> Result<Reading, Fault> 
     while least > 0.0 && std::time::Instant::now() < deadline {
         let ledger = cluster.ask(OBSERVER, json!({"request": "ledger"})).await?;
         let status = status(cluster, OBSERVER).await?;
-        let lines = ledger["kinds"].as_array().into_iter().flatten();
-        let tasks = lines
-            .filter(|line| line["kind"] == "connection")
-            .filter_map(|line| Some(line["spawned"].as_f64()? - line["finished"].as_f64()?))
-            .fold(0.0, f64::max);
+        let tasks = books::kind(&ledger, "connection").map_or(0.0, |kind| kind.alive() as f64);
         let held = figure(&status, "connections")?.max(tasks);
         least = least.min((held - figure(&status, "neighbors")?).max(0.0));
         tokio::time::sleep(Duration::from_millis(200)).await;
