@@ -13,9 +13,14 @@ use crate::{
     plan::OBSERVER,
 };
 
-/// Probes cross the mesh this often during a burst: 120 of them to five readers and more, or their p99 is the one that
+/// Probes cross the mesh this often during a burst: 110 of them to five readers and more, or their p99 is the one that
 /// happened to be late.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Probes begin this long after a burst. Whoever hears the observer by way of a node that has just been halted waits for a
+/// graft, 80 ms and a round trip, and for no more than the first messages: that is the tree mending itself, and not what the
+/// others feel of somebody who is slow.
+const MENDED_AFTER: Duration = Duration::from_millis(500);
 
 /// A halted process goes on before its neighbours' idle timeout, 10 s.
 const HALTED_AT_MOST: Duration = Duration::from_secs(8);
@@ -72,6 +77,7 @@ struct Burst {
 async fn burst(cluster: &Cluster, messages: usize, slow: &[usize]) -> Result<Burst, Fault> {
     let mut sent = Vec::new();
     let probes = async {
+        tokio::time::sleep(MENDED_AFTER).await;
         loop {
             tokio::time::sleep(PROBE_INTERVAL).await;
             match cluster.publish_numbered(OBSERVER).await {
