@@ -86,7 +86,7 @@ fn finish(common: &args::Common, runs: usize, named: bool, draw: impl Fn(usize) 
             for which in 0..runs {
                 let (record, pace) = draw(which)?;
                 let scenario = record.info.scenario.clone();
-                let finished = match one(common, record, pace).await {
+                let finished = match Box::pin(one(common, record, pace)).await {
                     Err(error) if !named && error_code(&error) == args::LACKING => {
                         eprintln!("{scenario}: not run: {error:#}");
                         continue;

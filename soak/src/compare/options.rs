@@ -42,7 +42,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=200))]
     pub pairs: u16,
     /// Pairs that count or weigh, and do not time, at one moment: each is up to a hundred processes and 2 GB
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub parallel: u8,
     /// Everything random comes from here [default: random, printed first]
     #[arg(long)]

@@ -70,8 +70,8 @@ impl Course {
         let about = |name, rows, quick, seconds| About { name, rows, quick, seconds };
         match self {
             Self::Rotation => about("rotation", &rotation::ROWS, rotation::QUICK, (250, 22)),
-            Self::KillSame => about("kill same", &kills::SAME, kills::QUICK, (220, 12)),
-            Self::KillFresh => about("kill fresh", &kills::FRESH, kills::QUICK, (220, 12)),
+            Self::KillSame => about("kill same", &kills::SAME, kills::QUICK, (330, 20)),
+            Self::KillFresh => about("kill fresh", &kills::FRESH, kills::QUICK, (330, 20)),
             Self::Quiet => about("quiet", &quiet::GROWTH, quiet::GROWTH_QUICK, (365, 18)),
             Self::Idle => about("idle", &idle::ROWS, idle::QUICK, (8, 5)),
             Self::Settled => about("settled", &quiet::ENDS, quiet::ENDS_QUICK, (190, 16)),

@@ -96,12 +96,12 @@ impl<'a> Talk<'a> {
     /// Waits for what is still on its way, and sums up. The nodes' views are as empty afterwards as they were before.
     pub(super) async fn heard(self) -> Heard {
         let Some(last) = self.said.borrow().last().map(|said| said.at) else { return Heard::default() };
-        // Nothing of another software's node is demanded, or relied on.
-        let foreign: Vec<usize> = self.foreign.iter().map(|node| *node as usize).collect();
         let said = self.said.take();
         let first = said.first().map_or(last, |said| said.at);
-        self.holds.borrow_mut().begin(&foreign, first.into_std());
-        let holds = self.holds.borrow();
+        let mut holds = self.holds.into_inner();
+        // Nothing of another software's node is demanded, or relied on.
+        let foreign: Vec<usize> = self.foreign.iter().map(|node| *node as usize).collect();
+        holds.begin(&foreign, first.into_std());
         let due = |said: &Said| holds.must_hear(said.from, said.at.into_std(), &said.edges);
         let due: Vec<Vec<usize>> = said.iter().map(due).collect();
         let is_here = |said: &Said, node: usize| copies(said, node) > 0;
