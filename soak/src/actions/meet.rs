@@ -79,10 +79,12 @@ pub(super) async fn come_back(cluster: &Cluster, node: usize, via: usize) -> Res
     cluster.respawn(node, via, Identity::Same, &listened).await?;
     rejoined(cluster, &mut done).await?;
     for neighbor in &neighbors {
-        while begun.elapsed() < DEAD_TIMEOUT && line(cluster, *neighbor, &id).await?.sides.len() > 1 {
+        let mut held = line(cluster, *neighbor, &id).await?.sides.len();
+        while held > 1 && begun.elapsed() < DEAD_TIMEOUT {
             tokio::time::sleep(LOOK).await;
+            held = line(cluster, *neighbor, &id).await?.sides.len();
         }
-        let held = line(cluster, *neighbor, &id).await?.sides.len();
+        // What was seen, and not what is there a moment later: two who dial each other anew hold two for a moment.
         if held > 1 {
             let seconds = DEAD_TIMEOUT.as_secs();
             done.faults
