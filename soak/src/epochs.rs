@@ -192,15 +192,19 @@ impl Epochs<'_> {
                 }
             }
             for step in steps {
-                progress.say(&step.to_string());
                 match step {
-                    Step::Quiet { for_ms } => tokio::time::sleep(Duration::from_millis(*for_ms)).await,
+                    Step::Quiet { for_ms } => {
+                        progress.say(&step.to_string());
+                        tokio::time::sleep(Duration::from_millis(*for_ms)).await;
+                    }
                     Step::Saturate { .. } => {
+                        progress.say(&step.to_string());
                         let since = Instant::now();
                         let done = actions::carry_out(cluster, step).await?;
                         let at = Place { begun, epoch, events };
                         note(record.events.get_or_insert_default(), &at, done, since.elapsed());
                     }
+                    // Events were carried out in their groups, and probes come after the calm.
                     _ => {}
                 }
             }
