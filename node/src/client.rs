@@ -23,6 +23,7 @@ use crate::{
 
 pub(crate) mod api;
 pub(crate) mod door;
+pub(crate) mod stream;
 
 pub(crate) async fn status(args: &AskArgs) -> Result<Exit, Failure> {
     let status: Status = Api::new(args)?.get("/v1/status").await?;
