@@ -1,17 +1,21 @@
 //! The command line: every verb, flag and help text. What they do is in the file named after the verb. `[pure]`
 //!
-//! The options of `up` are in `cli/up.rs`, those of the verbs about who gets in in `cli/door.rs`.
+//! The options of `up` are in `cli/up.rs`, those of `config` in `cli/config.rs`, those of the verbs about who gets in in
+//! `cli/door.rs`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::names::{self, PeerName, TopicName};
 use clap::{Args, Parser, Subcommand};
 
+use crate::names::{self, PeerName, TopicName};
+
+mod config;
 mod door;
 mod up;
 
+pub(crate) use config::{ConfigVerb, Format, ShowArgs};
 pub(crate) use door::{AccessName, ConnectionsArgs, LimitsArgs, LimitsVerb, SetLimitsArgs, StandingArgs};
-pub(crate) use up::UpArgs;
+pub(crate) use up::{CONFIG_VARIABLE, Given, UpArgs};
 
 /// The control socket's environment variable, for the node and for those who ask it.
 pub(crate) const CONTROL_VARIABLE: &str = "PERENNIAL_CONTROL";
@@ -31,20 +35,17 @@ Exit codes:
    74  reading or writing failed, or standard output was closed
    75  not at this moment: the socket is taken, or the node is full or shutting down
    77  a key, socket or directory that others could use
-   78  a setting that cannot be: contradicting limits, a key that is none
+   78  a setting that cannot be: contradicting limits, an unknown name in the settings file, a key that is none
   130, 143  a second SIGINT or SIGTERM while draining";
-
-/// iroh warns several times of every remote that does not negotiate its extensions of QUIC, so that strangers could fill the
-/// log of a node whose door keeps them out: ten lines for each was measured.
-const LOG: &str = "warn,iroh::socket::remote_map=error,perennial=info";
 
 /// A gossip-mesh node that speaks iroh-gossip and accounts for every task it starts.
 #[derive(Debug, Parser)]
 #[command(name = "perennial", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// What is logged to stderr, as tracing directives such as `debug` or `perennial=trace,iroh=info`.
-    #[arg(long, global = true, env = "PERENNIAL_LOG", value_name = "FILTER", default_value = LOG)]
-    pub(crate) log: String,
+    /// What is logged to stderr, as tracing directives such as `debug` or `perennial=trace,iroh=info`
+    /// [default: warn,iroh::socket::remote_map=error,perennial=info]
+    #[arg(long, global = true, env = "PERENNIAL_LOG", hide_env_values = true, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -84,6 +85,9 @@ pub(crate) enum Verb {
     Key(KeyVerb),
     /// Print a ticket others can join with: of the running node, or made from a key file and addresses.
     Ticket(TicketArgs),
+    /// Check, show or print settings.
+    #[command(subcommand)]
+    Config(ConfigVerb),
     /// Print a completion script for a shell.
     Completions {
         /// The shell to complete for.
@@ -199,17 +203,36 @@ mod tests {
     }
 
     #[test]
-    fn join_and_pipe_need_a_topic() {
+    fn what_is_wrong_at_first_sight_is_refused() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
-        let id = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6";
         assert!(parse("perennial up").is_ok());
-        for line in [format!("perennial up --join {id}"), "perennial up --pipe".into()] {
-            let error = parse(&line).unwrap_err();
-            assert!(error.to_string().contains("--topic"), "{error}");
-        }
-        assert!(parse(&format!("perennial up --join {id} --topic chat --pipe --json")).is_ok());
+        assert!(parse("perennial up --until-stdin-closes").is_err());
         assert!(parse("perennial ledger --settle soon").is_err());
         assert!(parse("perennial demo --nodes 1").is_err());
-        assert!(parse("perennial up --max-connections 0").is_err());
+    }
+
+    #[test]
+    fn flags_and_variables_of_the_settings_are_told_apart() {
+        let line = ["perennial", "--log", "debug", "up", "--port-mapping", "--limit", "a=1", "--limit", "b=2"];
+        let cli = Cli::try_parse_from(line).unwrap();
+        let Verb::Up(args) = cli.verb else { panic!("not up: {:?}", cli.verb) };
+        let words = |name: &str| args.given.flags.get(name).cloned();
+        assert_eq!(words("log"), Some(vec!["debug".to_owned()]));
+        assert_eq!(words("port_mapping"), Some(vec!["true".to_owned()]));
+        assert_eq!(words("limit"), Some(vec!["a=1".to_owned(), "b=2".to_owned()]));
+        assert_eq!(words("listen"), None);
+    }
+
+    #[test]
+    fn every_setting_has_a_flag_and_a_variable_named_after_it() {
+        let command = Cli::command();
+        let up = command.find_subcommand("up").expect("there is such a verb");
+        for name in crate::settings::NAMES.iter().copied().chain([crate::settings::LIMIT_FLAG]) {
+            let of = |command: &clap::Command| command.get_arguments().find(|arg| arg.get_id() == name).cloned();
+            let arg = of(up).or_else(|| of(&command)).unwrap_or_else(|| panic!("{name} has no flag"));
+            assert_eq!(arg.get_long(), Some(name.replace('_', "-").as_str()));
+            let variable = arg.get_env().map(|variable| variable.to_string_lossy().into_owned());
+            assert_eq!(variable, Some(crate::settings::variable(name)));
+        }
     }
 }

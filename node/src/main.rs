@@ -2,6 +2,7 @@
 
 mod cli;
 mod client;
+mod config;
 mod control;
 mod demo;
 mod exit;
@@ -14,6 +15,7 @@ mod node;
 mod output;
 mod panics;
 mod pipe;
+mod settings;
 mod signals;
 mod state_dir;
 mod tables;
@@ -34,6 +36,7 @@ use perennial::{MeshBuilder, Vitals};
 use crate::{
     cli::{Cli, Verb},
     exit::{Exit, Failure},
+    settings::value::{LogFilter, Word},
 };
 
 #[cfg(feature = "soak")]
@@ -49,24 +52,34 @@ const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(24 * 3600);
 
 fn main() {
     panics::install();
-    let cli = Cli::parse();
-    let ended = telemetry::install(&cli.log).and_then(|()| run(cli.verb));
-    let exit = ended.unwrap_or_else(|failure| {
-        output::say(format_args!("error: {failure}"));
+    let exit = run(Cli::parse()).unwrap_or_else(|failure| {
+        for sentence in failure.sentence.lines() {
+            output::say(format_args!("error: {sentence}"));
+        }
         failure.exit
     });
     // Ends the thread that is blocked reading standard input as well; a return would wait for it.
     std::process::exit(exit as i32);
 }
 
-fn run(verb: Verb) -> Result<Exit, Failure> {
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    if let Verb::Up(args) = cli.verb {
+        // What is logged is a setting of the node's.
+        let settings = config::load(&args.given)?;
+        let log = telemetry::install(&settings.log)?;
+        // Before the runtime, which would panic for want of a descriptor or a thread.
+        let allowed = MeshBuilder::check_process(&Vitals::read());
+        allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
+        return block_on(up::run(args, settings, log));
+    }
+    let filter = cli.log.as_deref().map(LogFilter::read).transpose();
+    telemetry::install(&filter.map_err(|sentence| Failure::new(Exit::Usage, sentence))?.unwrap_or_default())?;
+    answer(cli.verb)
+}
+
+fn answer(verb: Verb) -> Result<Exit, Failure> {
     match verb {
-        Verb::Up(args) => {
-            // Before the runtime, which would panic for want of a descriptor or a thread.
-            let allowed = MeshBuilder::check_process(&Vitals::read());
-            allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
-            block_on(up::run(args))
-        }
+        Verb::Up(_) => unreachable!("it was started"),
         Verb::Status(args) => client::status(&args),
         Verb::Peers(args) => client::peers(&args),
         Verb::Connections(args) => client::door::connections(&args),
@@ -82,6 +95,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
         Verb::Id(args) => client::id(&args),
         Verb::Key(verb) => client::key(&verb),
         Verb::Ticket(args) => client::ticket(&args),
+        Verb::Config(verb) => config::run(&verb),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "perennial", &mut script);

@@ -25,12 +25,12 @@ use crate::{
     node::{Ending, Endings, Node},
     output::{self, Mode, Output, say},
     pipe::Pipe,
+    settings::{self, Settings},
     signals::{EndSignal, Signals},
     state_dir::StateDir,
     tasks::Tasks,
+    telemetry::LogControl,
 };
-
-mod settings;
 
 /// Farewells, flushes and the closing of the endpoint together.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,30 +39,34 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const TASK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs a node to its end.
-pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
+pub(crate) async fn run(args: UpArgs, settings: Settings, log: LogControl) -> Result<Exit, Failure> {
     // Caught before anything exists that a signal must not leave behind.
     let mut signals = Signals::catch()?;
-    let identity = Identity::resolve(args.key_file.as_deref(), identity::secret_from_environment().as_deref())?;
-    let builder = settings::builder(&args, &identity)?;
-    let control_path = match &args.control {
+    if args.pipe && settings.topic.is_empty() {
+        return Err(Failure::new(Exit::Usage, "--pipe publishes to the first topic; name one with --topic"));
+    }
+    let identity = Identity::resolve(settings.key_file.as_deref(), identity::secret_from_environment().as_deref())?;
+    let builder = settings.builder(Some(identity.key.public())).map_err(|problems| settings::failure(&problems))?;
+    let builder = builder.secret_key(identity.key.clone());
+    let control_path = match &*settings.control {
         Some(path) => path.clone(),
         None => socket::default_path(&short(identity.key.public()))?,
     };
     let (listener, socket_file) = socket::bind(&control_path)?;
     let listener = UnixListener::from_std(listener)
         .map_err(|error| Failure::io(format_args!("listen on {}", control_path.display()), &error))?;
-    let state = args.state_dir.as_deref().map(StateDir::open).transpose()?;
-    let mesh = spawn_mesh(&args, builder).await?;
-    let (node, output, endings) = assemble(&args, mesh, state.clone());
+    let state = settings.state_dir.as_deref().map(StateDir::open).transpose()?;
+    let mesh = spawn_mesh(&settings, builder).await?;
+    let (node, output, endings) = assemble(&args, &settings, mesh, state.clone());
     let started = tokio::select! {
-        started = start(&args, &node, listener, state.as_ref()) => started,
+        started = start(&args, &settings, &node, listener, state.as_ref()) => started,
         signal = signals.next() => Err(Failure::new(signal.exit(), format!("{} while starting", signal.name()))),
     };
     if let Err(failure) = started {
         node.mesh.drain(output::FLUSH_TIMEOUT).await;
         return Err(failure);
     }
-    say_ready(&args, &node, identity.source, &control_path);
+    say_ready(&settings, &node, identity.source, &control_path);
     output.line(&ready(&node, &control_path)).await;
     node.memberships.start_printing();
     let cause = wait(&node, &mut signals, endings).await;
@@ -73,7 +77,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
     finish(&node, &output, &mut signals, cause, socket_file).await
 }
 
-async fn spawn_mesh(args: &UpArgs, builder: MeshBuilder) -> Result<Mesh, Failure> {
+async fn spawn_mesh(settings: &Settings, builder: MeshBuilder) -> Result<Mesh, Failure> {
     let mesh = builder.spawn().await.map_err(|error| {
         let exit = match error {
             SpawnError::Limits(_) => Exit::Config,
@@ -81,16 +85,21 @@ async fn spawn_mesh(args: &UpArgs, builder: MeshBuilder) -> Result<Mesh, Failure
         };
         Failure::new(exit, error.to_string())
     })?;
-    for peer in &args.deny {
+    for peer in settings.deny.iter() {
         mesh.deny(peer.0.id).map_err(|full| Failure::new(Exit::Config, full.to_string()))?;
     }
-    for peer in args.known.iter().filter(|peer| peer.0.id != mesh.id()) {
+    for peer in settings.known.iter().filter(|peer| peer.0.id != mesh.id()) {
         mesh.know(&peer.0);
     }
     Ok(mesh)
 }
 
-fn assemble(args: &UpArgs, mesh: Mesh, state: Option<StateDir>) -> (Node, Output, mpsc::Receiver<Ending>) {
+fn assemble(
+    args: &UpArgs,
+    settings: &Settings,
+    mesh: Mesh,
+    state: Option<StateDir>,
+) -> (Node, Output, mpsc::Receiver<Ending>) {
     let tasks = Tasks::new(mesh.ledger_counters());
     let (endings, received) = Endings::channel();
     let mode = match (args.json, args.pipe) {
@@ -102,22 +111,28 @@ fn assemble(args: &UpArgs, mesh: Mesh, state: Option<StateDir>) -> (Node, Output
     let output = Output::open(mode, io::stdout(), &tasks, move |error| {
         on_gone.end(Ending::OutputGone(error.to_string()));
     });
-    let pipe_topic = args.pipe.then(|| args.topic.first().map(|topic| topic.id)).flatten();
+    let pipe_topic = args.pipe.then(|| settings.topic.first().map(|topic| topic.id)).flatten();
     let memberships = Memberships::new(mesh.clone(), tasks.clone(), output.clone(), pipe_topic, state);
     (Node::new(mesh, tasks, memberships, endings), output, received)
 }
 
-async fn start(args: &UpArgs, node: &Node, listener: UnixListener, state: Option<&StateDir>) -> Result<(), Failure> {
+async fn start(
+    args: &UpArgs,
+    settings: &Settings,
+    node: &Node,
+    listener: UnixListener,
+    state: Option<&StateDir>,
+) -> Result<(), Failure> {
     if let Some(state) = state {
         node.mesh.recall(state.known());
         node.tasks.spawn(Kind::Service, "state", state.clone().keep(node.mesh.clone()));
     }
-    let peers: Vec<_> = args.join.iter().map(|peer| peer.0.clone()).collect();
-    for topic in &args.topic {
+    let peers: Vec<_> = settings.join.iter().map(|peer| peer.0.clone()).collect();
+    for topic in settings.topic.iter() {
         node.memberships.join(topic.clone(), peers.clone()).await.map_err(|error| join_failed(&error))?;
     }
     node.tasks.spawn(Kind::Service, "control", control::run(listener, node.clone()));
-    if let (true, Some(topic)) = (args.pipe, args.topic.first()) {
+    if let (true, Some(topic)) = (args.pipe, settings.topic.first()) {
         start_pipe(args, node, topic);
     }
     Ok(())
@@ -149,11 +164,11 @@ fn dialable(node: &Node) -> Vec<SocketAddr> {
     node.mesh.addr().ip_addrs().copied().collect()
 }
 
-fn say_ready(args: &UpArgs, node: &Node, source: Source, control_path: &Path) {
+fn say_ready(settings: &Settings, node: &Node, source: Source, control_path: &Path) {
     let addrs: Vec<String> = dialable(node).iter().map(ToString::to_string).collect();
     let ticket = node.mesh.ticket();
     say(format_args!("id        {}", node.mesh.id()));
-    match (source, &args.key_file) {
+    match (source, &*settings.key_file) {
         (Source::Ephemeral, _) => say("          ephemeral: forgotten when this node ends; --key-file FILE keeps it"),
         (Source::NewKeyFile, Some(file)) => say(format_args!("          new key, kept in {}", file.display())),
         (Source::Environment, _) => say(format_args!("          from {}", identity::SECRET_VARIABLE)),
@@ -162,7 +177,7 @@ fn say_ready(args: &UpArgs, node: &Node, source: Source, control_path: &Path) {
     say(format_args!("listening {}", addrs.join(", ")));
     say(format_args!("control   {}", control_path.display()));
     say(format_args!("ticket    {ticket}"));
-    let topic = args.topic.first().map_or_else(|| "NAME".to_owned(), |topic| shell_quoted(&topic.to_string()));
+    let topic = settings.topic.first().map_or_else(|| "NAME".to_owned(), |topic| shell_quoted(&topic.to_string()));
     say(format_args!("join from another shell with\n  perennial up --join {ticket} --topic {topic}"));
 }
 

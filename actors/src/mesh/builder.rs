@@ -108,6 +108,17 @@ impl MeshBuilder {
         Ok(())
     }
 
+    /// Whether these settings hold together, as far as that can be told without binding anything. [`Self::spawn`] asks it
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitsError`]: limits that contradict each other, or caps of listeners that cannot be kept.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        self.config.limits.validate()?;
+        Listeners::new(&self.config.listen, &self.config.limits).map(drop)
+    }
+
     /// Binds the endpoint and starts the tree. Must be called within a tokio runtime.
     ///
     /// # Errors

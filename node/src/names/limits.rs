@@ -95,7 +95,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// That `given` is none of `names`, with the nearest one, or all if none is near.
-fn unknown(what: &str, given: &str, names: &[&str]) -> String {
+pub(crate) fn unknown(what: &str, given: &str, names: &[&str]) -> String {
     let nearest = names.iter().min_by_key(|name| strsim::damerau_levenshtein(given, name));
     // A third of the letters wrong is still a typing error; more is another word.
     let is_near = |name: &str| strsim::damerau_levenshtein(given, name) * 3 <= name.len();

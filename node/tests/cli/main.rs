@@ -2,6 +2,7 @@
 //!
 //! Each file is a chapter. `process.rs` starts and reads the processes; nothing here looks inside them.
 
+mod config;
 mod control;
 mod demo;
 mod door;
