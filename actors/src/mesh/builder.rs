@@ -22,6 +22,7 @@ use crate::{
     limits::{Limits, LimitsError},
     listeners::{Listen, Listeners},
     lives::Lives,
+    probe::Probing,
     redial::Redials,
     routes::Routes,
     stores::StoreUse,
@@ -147,6 +148,7 @@ impl MeshBuilder {
             door: Door::new(&limits, listeners.all(), rand::random(), Instant::now(), bell(slot_free.clone())),
             listeners,
             slot_free,
+            probing: Probing::default(),
             lives: Lives::new(&limits),
             history: Arc::new(Mutex::new(History::new(limits.history_max))),
             routes: Routes::default(),
@@ -185,6 +187,8 @@ pub(crate) struct Parts {
     pub(crate) listeners: Listeners,
     /// Rung by the door, heard by the acceptor.
     pub(crate) slot_free: Arc<Notify>,
+    /// Shared by the acceptor and whoever probes.
+    pub(crate) probing: Probing,
     pub(crate) history: Arc<Mutex<History>>,
     pub(crate) lives: Lives,
     pub(crate) scarce: Arc<AtomicBool>,
