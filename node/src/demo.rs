@@ -46,7 +46,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<Exit, Failure> {
     view.title(&format!("{} nodes, {}, seed {seed}", args.nodes, kills(args.kills)));
     let shown = tokio::select! {
         shown = Demo::start(&args, seed, &view) => shown,
-        signal = signals.next() => {
+        signal = signals.next_end() => {
             view.fail(signal.name());
             return Ok(signal.exit());
         }

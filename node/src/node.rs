@@ -1,11 +1,12 @@
-//! What the tasks of one `perennial up` share: the mesh, the task table, the memberships, and the way to end it all.
+//! What the tasks of one `perennial up` share: the mesh, the task table, the memberships, the settings,
+//! and the way to end it all.
 
 use std::fmt;
 
 use perennial::Mesh;
 use tokio::sync::mpsc;
 
-use crate::{memberships::Memberships, tasks::Tasks};
+use crate::{memberships::Memberships, reload::Running, tasks::Tasks};
 
 /// Reasons to end that may wait while the node is already ending. The first one counts.
 const ENDINGS_MAX: usize = 8;
@@ -16,6 +17,7 @@ pub(crate) struct Node {
     pub(crate) mesh: Mesh,
     pub(crate) tasks: Tasks,
     pub(crate) memberships: Memberships,
+    pub(crate) running: Running,
     endings: Endings,
 }
 
@@ -57,8 +59,8 @@ impl Endings {
 }
 
 impl Node {
-    pub(crate) fn new(mesh: Mesh, tasks: Tasks, memberships: Memberships, endings: Endings) -> Self {
-        Self { mesh, tasks, memberships, endings }
+    pub(crate) fn new(mesh: Mesh, tasks: Tasks, memberships: Memberships, running: Running, endings: Endings) -> Self {
+        Self { mesh, tasks, memberships, running, endings }
     }
 
     pub(crate) fn end(&self, ending: Ending) {

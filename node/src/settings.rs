@@ -22,6 +22,7 @@ use crate::{
 };
 
 pub(crate) mod check;
+pub(crate) mod difference;
 pub(crate) mod file;
 pub(crate) mod show;
 pub(crate) mod value;

@@ -17,6 +17,7 @@ use crate::{
         answers::join_failed,
         socket::{self, SocketFile},
     },
+    dump,
     exit::{Exit, Failure},
     identity::{self, Identity, Source},
     lines::Line,
@@ -25,8 +26,9 @@ use crate::{
     node::{Ending, Endings, Node},
     output::{self, Mode, Output, say},
     pipe::Pipe,
+    reload::{self, Running},
     settings::{self, Settings},
-    signals::{EndSignal, Signals},
+    signals::{Caught, EndSignal, Signals},
     state_dir::StateDir,
     tasks::Tasks,
     telemetry::LogControl,
@@ -57,10 +59,11 @@ pub(crate) async fn run(args: UpArgs, settings: Settings, log: LogControl) -> Re
         .map_err(|error| Failure::io(format_args!("listen on {}", control_path.display()), &error))?;
     let state = settings.state_dir.as_deref().map(StateDir::open).transpose()?;
     let mesh = spawn_mesh(&settings, builder).await?;
-    let (node, output, endings) = assemble(&args, &settings, mesh, state.clone());
+    let running = Running::new(args.given.clone(), settings.clone(), log);
+    let (node, output, endings) = assemble(&args, &settings, mesh, state.clone(), running);
     let started = tokio::select! {
         started = start(&args, &settings, &node, listener, state.as_ref()) => started,
-        signal = signals.next() => Err(Failure::new(signal.exit(), format!("{} while starting", signal.name()))),
+        signal = signals.next_end() => Err(Failure::new(signal.exit(), format!("{} while starting", signal.name()))),
     };
     if let Err(failure) = started {
         node.mesh.drain(output::FLUSH_TIMEOUT).await;
@@ -99,6 +102,7 @@ fn assemble(
     settings: &Settings,
     mesh: Mesh,
     state: Option<StateDir>,
+    running: Running,
 ) -> (Node, Output, mpsc::Receiver<Ending>) {
     let tasks = Tasks::new(mesh.ledger_counters());
     let (endings, received) = Endings::channel();
@@ -113,7 +117,7 @@ fn assemble(
     });
     let pipe_topic = args.pipe.then(|| settings.topic.first().map(|topic| topic.id)).flatten();
     let memberships = Memberships::new(mesh.clone(), tasks.clone(), output.clone(), pipe_topic, state);
-    (Node::new(mesh, tasks, memberships, endings), output, received)
+    (Node::new(mesh, tasks, memberships, running, endings), output, received)
 }
 
 async fn start(
@@ -202,7 +206,12 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
     loop {
         tokio::select! {
             biased; // What a person wants goes before what the program noticed.
-            signal = signals.next() => return Cause::Signal(signal),
+            caught = signals.next() => match caught {
+                Caught::End(signal) => return Cause::Signal(signal),
+                // What came of it is in the log; the node goes on either way.
+                Caught::Reload => drop(reload::reload(node).await),
+                Caught::Dump => dump::to_log(node).await,
+            },
             ending = endings.recv() => match ending {
                 Some(ending) => return Cause::Own(ending),
                 None => unreachable!("the node holds a sender"),
@@ -231,7 +240,7 @@ async fn finish(
     say_cause(&cause);
     let report = tokio::select! {
         biased; // The second signal wins even over a drain that is just done.
-        signal = signals.next() => {
+        signal = signals.next_end() => {
             say(format_args!("{}: not waiting any longer", signal.name()));
             return Ok(signal.exit());
         }

@@ -8,6 +8,7 @@ mod demo;
 mod door;
 mod offline;
 mod process;
+mod reload;
 mod settings;
 mod soak;
 mod state_dir;
