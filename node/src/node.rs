@@ -1,12 +1,12 @@
-//! What the tasks of one `perennial up` share: the mesh, the task table, the memberships, the settings,
-//! and the way to end it all.
+//! What the tasks of one `perennial up` share: the mesh, the task table, the memberships, the settings, the
+//! probes, and the way to end it all.
 
 use std::fmt;
 
 use perennial::Mesh;
 use tokio::sync::mpsc;
 
-use crate::{memberships::Memberships, reload::Running, tasks::Tasks};
+use crate::{memberships::Memberships, probe::SelfProbe, reload::Running, tasks::Tasks};
 
 /// Reasons to end that may wait while the node is already ending. The first one counts.
 const ENDINGS_MAX: usize = 8;
@@ -18,6 +18,7 @@ pub(crate) struct Node {
     pub(crate) tasks: Tasks,
     pub(crate) memberships: Memberships,
     pub(crate) running: Running,
+    pub(crate) probe: SelfProbe,
     endings: Endings,
 }
 
@@ -60,7 +61,7 @@ impl Endings {
 
 impl Node {
     pub(crate) fn new(mesh: Mesh, tasks: Tasks, memberships: Memberships, running: Running, endings: Endings) -> Self {
-        Self { mesh, tasks, memberships, running, endings }
+        Self { mesh, tasks, memberships, running, probe: SelfProbe::default(), endings }
     }
 
     pub(crate) fn end(&self, ending: Ending) {

@@ -27,6 +27,7 @@ use crate::{
     output::{self, Mode, Output, say},
     pipe::Pipe,
     reload::{self, Running},
+    service,
     settings::{self, Settings},
     signals::{Caught, EndSignal, Signals},
     state_dir::StateDir,
@@ -39,6 +40,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often ended tasks are looked at. A panic is told within this time.
 const TASK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a person sees of a node that works in `systemctl status`.
+const READY: &str = "ready";
 
 /// Runs a node to its end.
 pub(crate) async fn run(args: UpArgs, settings: Settings, log: LogControl) -> Result<Exit, Failure> {
@@ -72,7 +76,10 @@ pub(crate) async fn run(args: UpArgs, settings: Settings, log: LogControl) -> Re
     say_ready(&settings, &node, identity.source, &control_path);
     output.line(&ready(&node, &control_path)).await;
     node.memberships.start_printing();
+    service::ready(READY);
     let cause = wait(&node, &mut signals, endings).await;
+    node.probe.stop();
+    service::stopping("draining");
     if let Some(state) = &state {
         // The last moment at which there are neighbours.
         state.save(&node.mesh).await;
@@ -136,6 +143,8 @@ async fn start(
         node.memberships.join(topic.clone(), peers.clone()).await.map_err(|error| join_failed(&error))?;
     }
     node.tasks.spawn(Kind::Service, "control", control::run(listener, node.clone()));
+    let probing = node.probe.clone().run(node.mesh.clone(), *settings.probe_interval);
+    node.tasks.spawn(Kind::Service, "probe", probing);
     if let (true, Some(topic)) = (args.pipe, settings.topic.first()) {
         start_pipe(args, node, topic);
     }
@@ -208,8 +217,7 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
             biased; // What a person wants goes before what the program noticed.
             caught = signals.next() => match caught {
                 Caught::End(signal) => return Cause::Signal(signal),
-                // What came of it is in the log; the node goes on either way.
-                Caught::Reload => drop(reload::reload(node).await),
+                Caught::Reload => on_hangup(node).await,
                 Caught::Dump => dump::to_log(node).await,
             },
             ending = endings.recv() => match ending {
@@ -226,6 +234,18 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
                     tracing::error!(name, "a task panicked");
                 }
             }
+        }
+    }
+}
+
+/// What came of it is in the log; the node goes on either way.
+async fn on_hangup(node: &Node) {
+    service::reloading();
+    match reload::reload(node).await {
+        Ok(_told) => service::ready(READY),
+        Err(failure) => {
+            let first = failure.sentence.lines().next().unwrap_or_default();
+            service::ready(format_args!("{READY}; the last reload was refused: {first}"));
         }
     }
 }

@@ -9,6 +9,7 @@ mod door;
 mod offline;
 mod process;
 mod reload;
+mod service;
 mod settings;
 mod soak;
 mod state_dir;
