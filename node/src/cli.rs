@@ -56,6 +56,8 @@ pub(crate) enum Verb {
     Up(UpArgs),
     /// Show how the running node is.
     Status(AskArgs),
+    /// Ask whether the running node reaches itself and its ledger is even; exit 1 if not. For the probes of a supervisor.
+    Ready(AskArgs),
     /// Show every remote the running node has to do with, and its connections.
     Peers(AskArgs),
     /// Show the connections of the running node, or with --closed those that ended and why.

@@ -24,6 +24,7 @@ use crate::{
     exit::{Exit, Failure},
     identity::{self, Identity},
     output::say,
+    probe::ProbeView,
     tables,
 };
 
@@ -35,12 +36,58 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer read. A census of a thousand peers is a few hundred kilobytes.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
+/// A task that ends is an orphan for a moment; whoever probes readiness waits for a few seconds at most.
+const READY_SETTLE: Duration = Duration::from_secs(2);
+
 /// Pause between two looks at a ledger that has not settled.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) fn status(args: &AskArgs) -> Result<Exit, Failure> {
     let status: Status = Question::new(args)?.ask(&Request::Status)?;
     print_view(args.json, &status, || tables::status(&status))
+}
+
+pub(crate) fn ready(args: &AskArgs) -> Result<Exit, Failure> {
+    #[derive(Serialize)]
+    struct Readiness {
+        v: u8,
+        ready: bool,
+        checks: Vec<Check>,
+    }
+    let mut question = Question::new(args)?;
+    let status: Status = question.ask(&Request::Status)?;
+    let ledger = question.settled_ledger(READY_SETTLE)?;
+    let checks = readiness(status.self_probe.as_ref(), ledger.orphans);
+    let ready = checks.iter().all(|check| check.ok);
+    print_view(args.json, &Readiness { v: crate::lines::VERSION, ready, checks: checks.clone() }, || {
+        let line = |check: &Check| format!("{} {}", if check.ok { "ok  " } else { "fail" }, check.says);
+        checks.iter().map(line).collect::<Vec<_>>().join("\n")
+    })?;
+    Ok(if ready { Exit::Ok } else { Exit::Failed })
+}
+
+/// One thing that must hold of a node that is ready.
+#[derive(Debug, Clone, Serialize)]
+struct Check {
+    check: &'static str,
+    ok: bool,
+    says: String,
+}
+
+fn readiness(probe: Option<&ProbeView>, orphans: u64) -> Vec<Check> {
+    let reach = match probe {
+        Some(probe) if !probe.ready => {
+            let reason = probe.failed_reason.as_deref().unwrap_or("no reason was given");
+            (false, format!("it did not reach itself {} times in a row: {reason}", probe.failures_in_row))
+        }
+        Some(probe) => (true, format!("it reaches itself, {} probes came through", probe.succeeded)),
+        None => (true, "it does not probe itself".into()),
+    };
+    let ledger = match orphans {
+        0 => (true, "every task is accounted for".into()),
+        orphans => (false, format!("{orphans} orphans")),
+    };
+    [("self-probe", reach), ("ledger", ledger)].map(|(check, (ok, says))| Check { check, ok, says }).into()
 }
 
 pub(crate) fn peers(args: &AskArgs) -> Result<Exit, Failure> {
@@ -209,4 +256,26 @@ pub(crate) fn print(text: &str) -> Result<Exit, Failure> {
         .and_then(|()| stdout.flush())
         .map_err(|error| Failure::io("write to standard output", &error))?;
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::ProbeState;
+
+    #[test]
+    fn a_node_is_ready_when_it_reaches_itself_and_its_ledger_is_even() {
+        let mut probe = ProbeState::default();
+        let oks = |probe: &ProbeState, orphans| -> Vec<bool> {
+            readiness(Some(&probe.view()), orphans).iter().map(|check| check.ok).collect()
+        };
+        assert_eq!((oks(&probe, 0), oks(&probe, 2)), (vec![true, true], vec![true, false]));
+        for _ in 0..3 {
+            probe.on_failure(perennial::ProbeStage::Echo, "echo at 127.0.0.1:7: no answer in time");
+        }
+        assert_eq!(oks(&probe, 0), [false, true]);
+        let says = readiness(Some(&probe.view()), 0)[0].says.clone();
+        assert_eq!(says, "it did not reach itself 3 times in a row: echo at 127.0.0.1:7: no answer in time");
+        assert!(readiness(None, 0)[0].ok, "a node of an earlier version, or one that does not probe itself");
+    }
 }

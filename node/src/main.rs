@@ -85,6 +85,7 @@ fn answer(verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Up(_) => unreachable!("it was started"),
         Verb::Status(args) => client::status(&args),
+        Verb::Ready(args) => client::ready(&args),
         Verb::Peers(args) => client::peers(&args),
         Verb::Connections(args) => client::door::connections(&args),
         Verb::Limits(args) => client::door::limits(&args),

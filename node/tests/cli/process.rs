@@ -180,6 +180,13 @@ impl Up {
         assert!(sent.expect("sh is there").success());
     }
 
+    /// Changes how many descriptors it may have from now on.
+    pub(crate) fn limit_descriptors(&self, max: u64) {
+        let (pid, limit) = (self.child.id().to_string(), format!("--nofile={max}:"));
+        let set = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(set.expect("util-linux is there").success());
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_some()
     }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::process::{DEADLINE, Up, eventually};
+use crate::process::{DEADLINE, Up, eventually, text};
 
 #[test]
 fn the_service_manager_hears_of_every_step_in_order() {
@@ -62,6 +62,28 @@ fn a_full_node_goes_on_probing_itself_and_accounts_for_it() {
         "{status}"
     );
     one.ask(&["ledger", "--settle", "10s"]);
+    let ready = one.ask_json(&["ready"]);
+    assert_eq!((&ready["ready"], &ready["checks"][0]["check"]), (&true.into(), &"self-probe".into()), "{ready}");
+    assert!(text(&one.ask(&["ready"]).stdout).contains("ok   it reaches itself"));
+}
+
+#[test]
+fn a_node_that_cannot_be_reached_says_where_and_is_not_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = Manager::new(dir.path());
+    let variables = [("NOTIFY_SOCKET", manager.path.as_str()), ("WATCHDOG_USEC", "600000")];
+    let mut one = Up::json_in(dir.path(), &variables, &["--probe-interval", "100ms"]);
+    manager.hear("READY=1");
+    manager.hear("WATCHDOG=1");
+    // With no descriptor left there is no socket for a probe.
+    one.limit_descriptors(8);
+    one.told("not ready: the node did not reach itself 3 times in a row: bind at 127.0.0.1:");
+    while manager.next(Duration::from_millis(400)).is_some_and(|heard| heard == "WATCHDOG=1\n") {}
+    assert!(manager.next(Duration::from_millis(700)).is_none_or(|heard| heard != "WATCHDOG=1\n"), "it is not fed");
+    one.limit_descriptors(256);
+    one.told("probes come through again");
+    manager.hear("WATCHDOG=1");
+    one.ask(&["ready"]);
 }
 
 #[test]
