@@ -12,7 +12,7 @@ pub(crate) fn ready(status: impl fmt::Display) {
 /// The settings are being read anew; [`ready`] ends that.
 pub(crate) fn reloading() {
     // The manager must be able to tell this reload from an earlier one.
-    let now = NotifyState::monotonic_usec_now().inspect_err(|error| warn(error));
+    let now = NotifyState::monotonic_usec_now().inspect_err(warn);
     let states = [NotifyState::Reloading].into_iter().chain(now).collect::<Vec<_>>();
     tell(&states);
 }

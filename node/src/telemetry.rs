@@ -1,13 +1,9 @@
 //! Logs to stderr. What is logged is decided where it happens; how much of it is shown, by `--log`, also while the node
 //! runs.
 
-use std::{
-    fmt,
-    io::{self, IsTerminal},
-    sync::Arc,
-};
+use std::io::{self, IsTerminal};
 
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 use crate::{
     exit::{Exit, Failure},
@@ -15,40 +11,26 @@ use crate::{
 };
 
 /// Changes what is logged. Cheap to clone.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct LogControl {
-    change: Arc<dyn Fn(&LogFilter) -> Result<(), String> + Send + Sync>,
+    filter: reload::Handle<EnvFilter, Registry>,
 }
 
 impl LogControl {
     /// Logs by `filter` from here on.
     pub(crate) fn set(&self, filter: &LogFilter) -> Result<(), Failure> {
-        (self.change)(filter)
-            .map_err(|error| Failure::new(Exit::Failed, format!("cannot change the log filter: {error}")))
-    }
-}
-
-impl fmt::Debug for LogControl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogControl").finish_non_exhaustive()
+        let changed = self.filter.reload(filter.to_filter());
+        changed.map_err(|error| Failure::new(Exit::Failed, format!("cannot change the log filter: {error}")))
     }
 }
 
 /// Installs the subscriber for this process.
 pub(crate) fn install(filter: &LogFilter) -> Result<LogControl, Failure> {
-    let colour = is_colour_wanted(&io::stderr());
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter.to_filter())
-        .with_writer(io::stderr)
-        .with_ansi(colour)
-        .with_filter_reloading();
-    let handle = subscriber.reload_handle();
-    let installed = subscriber.finish().try_init();
+    let (layer, handle) = reload::Layer::new(filter.to_filter());
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(is_colour_wanted(&io::stderr()));
+    let installed = tracing_subscriber::registry().with(layer).with(lines).try_init();
     installed.map_err(|error| Failure::new(Exit::Failed, format!("cannot log: {error}")))?;
-    let change = move |filter: &LogFilter| {
-        handle.reload(filter.to_filter()).map_err(|error: tracing_subscriber::reload::Error| error.to_string())
-    };
-    Ok(LogControl { change: Arc::new(change) })
+    Ok(LogControl { filter: handle })
 }
 
 /// Colour is for terminals, and not for those who set `NO_COLOR`.

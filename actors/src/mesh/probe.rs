@@ -40,7 +40,8 @@ impl Mesh {
         let mut slowest = Duration::ZERO;
         for addr in &listen {
             let begun = Instant::now();
-            probe_one(parts, *addr, until).await?;
+            // Binding an endpoint takes kilobytes of state, which callers should not carry around.
+            Box::pin(probe_one(parts, *addr, until)).await?;
             slowest = slowest.max(begun.elapsed());
         }
         Ok(ProbeReport { listeners: listen.len(), slowest })
