@@ -38,7 +38,7 @@ use clap::{CommandFactory, Parser};
 use perennial::{MeshBuilder, Vitals};
 
 use crate::{
-    cli::{Cli, Verb},
+    cli::{Cli, UpArgs, Verb},
     exit::{Exit, Failure},
     settings::value::{LogFilter, Word},
 };
@@ -67,23 +67,12 @@ fn main() {
 }
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
-    if let Verb::Up(args) = cli.verb {
-        // What is logged is a setting of the node's.
-        let settings = config::load(&args.given)?;
-        let log = telemetry::install(&settings.log)?;
-        // Before the runtime, which would panic for want of a descriptor or a thread.
-        let allowed = MeshBuilder::check_process(&Vitals::read());
-        allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
-        return block_on(up::run(args, settings, log));
+    if !matches!(cli.verb, Verb::Up(_)) {
+        let filter = cli.log.as_deref().map(LogFilter::read).transpose();
+        telemetry::install(&filter.map_err(|sentence| Failure::new(Exit::Usage, sentence))?.unwrap_or_default())?;
     }
-    let filter = cli.log.as_deref().map(LogFilter::read).transpose();
-    telemetry::install(&filter.map_err(|sentence| Failure::new(Exit::Usage, sentence))?.unwrap_or_default())?;
-    answer(cli.verb)
-}
-
-fn answer(verb: Verb) -> Result<Exit, Failure> {
-    match verb {
-        Verb::Up(_) => unreachable!("it was started"),
+    match cli.verb {
+        Verb::Up(args) => up(args),
         Verb::Status(args) => client::status(&args),
         Verb::Ready(args) => client::ready(&args),
         Verb::Peers(args) => client::peers(&args),
@@ -107,6 +96,16 @@ fn answer(verb: Verb) -> Result<Exit, Failure> {
             client::print(String::from_utf8_lossy(&script).trim_end())
         }
     }
+}
+
+fn up(args: UpArgs) -> Result<Exit, Failure> {
+    let settings = config::load(&args.given)?;
+    // What a node logs is one of them.
+    let log = telemetry::install(&settings.log)?;
+    // Before the runtime, which would panic for want of a descriptor or a thread.
+    let allowed = MeshBuilder::check_process(&Vitals::read());
+    allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
+    block_on(up::run(args, settings, log))
 }
 
 fn block_on(future: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {

@@ -16,8 +16,11 @@ mod state;
 
 pub(crate) use state::{ProbeState, ProbeView};
 
-/// A probe takes milliseconds. One that takes this long has failed; it is shorter where probes are more frequent.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// A probe takes milliseconds. One that takes this long has failed.
+const DEADLINE_MAX: Duration = Duration::from_secs(5);
+
+/// Where probes are frequent they have less time, but never less than a busy machine needs.
+const DEADLINE_MIN: Duration = Duration::from_secs(1);
 
 /// Probes within the time after which the manager gives the node up: two may fail.
 const PROBES_PER_WATCHDOG: u32 = 3;
@@ -54,7 +57,7 @@ impl SelfProbe {
                 () = self.stopping.cancelled() => return,
                 _ = turn.tick() => {}
             }
-            if is_on && !self.probe(&mesh, DEADLINE.min(period)).await {
+            if is_on && !self.probe(&mesh, period.clamp(DEADLINE_MIN, DEADLINE_MAX)).await {
                 continue;
             }
             if fed.is_some() {

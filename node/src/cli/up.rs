@@ -31,7 +31,8 @@ it. In a variable white space stands between two values, and an empty one counts
 `perennial config default` prints the file with every setting, `perennial config show` what
 all of them come to.
 
-SIGHUP reads the settings anew, SIGUSR1 writes ledger and limits to the log. The first SIGINT or
+SIGHUP reads the settings anew (from a terminal that is closed it drains), SIGUSR1 writes ledger
+and limits to the log. The first SIGINT or
 SIGTERM drains: farewells, flush, at most 10 s, exit 0 (1 if tasks had to be aborted). The
 second one ends the node at once with 130 or 143.";
 

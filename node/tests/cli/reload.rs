@@ -1,10 +1,14 @@
 //! Settings read anew while the node runs, and what it writes to its log when asked by a signal.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use serde_json::{Value, json};
 
-use crate::process::{Up, eventually, run_expecting, text};
+use crate::process::{Up, eventually, run, run_expecting, text};
 
 #[test]
 fn a_reload_takes_over_limits_lists_and_log_while_messages_flow() {
@@ -129,6 +133,28 @@ fn a_reload_without_any_file_is_one_that_finds_nothing_new() {
     let said = one.told("settings reloaded");
     assert!(said.contains("applied=0") && said.contains("needs_restart=0"), "{said}");
     assert!(Path::new(&one.control()).exists());
+}
+
+#[test]
+fn a_node_ends_with_its_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let control = dir.path().join("node.sock");
+    let control = control.to_str().unwrap();
+    let up = format!("{} up --control {control}", env!("CARGO_BIN_EXE_perennial"));
+    let mut terminal = perennial_in_a_terminal(dir.path(), &up);
+    eventually("it answers", || run(dir.path(), &["status", "--control", control]).status.success());
+    // Whoever holds the other end of the terminal is gone at once, as a window that is closed.
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    eventually("it has drained and taken its socket along", || !Path::new(control).exists());
+}
+
+/// `script` gives what it runs a terminal of its own.
+fn perennial_in_a_terminal(directory: &Path, command: &str) -> Child {
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--command", &format!("exec {command}"), "/dev/null"]);
+    script.env("XDG_RUNTIME_DIR", directory).env("PERENNIAL_CONFIG", "/dev/null").env("SHELL", "/bin/sh");
+    script.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("util-linux is there")
 }
 
 fn max(up: &Up, names: &[&str]) -> Value {
