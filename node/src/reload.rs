@@ -15,6 +15,7 @@ use crate::{
     lines::VERSION,
     names::short,
     node::Node,
+    service,
     settings::{
         self, Settings,
         difference::{Change, Difference, Lists},
@@ -61,13 +62,19 @@ impl Running {
 ///
 /// Settings that cannot be; a mesh that is ending or does not answer. Then nothing has changed.
 pub(crate) async fn reload(node: &Node) -> Result<ReloadReport, Failure> {
+    service::reloading();
     let reloaded = try_reload(node).await;
     match &reloaded {
-        Ok(report) => tell(report),
+        Ok(report) => {
+            tell(report);
+            service::ready("ready");
+        }
         Err(failure) => {
             for sentence in failure.sentence.lines() {
                 tracing::error!("settings not reloaded, nothing was changed: {sentence}");
             }
+            let first = failure.sentence.lines().next().unwrap_or_default();
+            service::ready(format_args!("ready; the last reload was refused: {first}"));
         }
     }
     reloaded

@@ -129,8 +129,8 @@ impl Problem {
         Self { exit, sentence }
     }
 
-    /// Settings that contradict each other.
-    fn impossible(sentence: impl Into<String>) -> Self {
+    /// Settings that contradict each other, and names that are none.
+    fn config(sentence: impl Into<String>) -> Self {
         Self { exit: Exit::Config, sentence: sentence.into() }
     }
 }
@@ -218,8 +218,9 @@ impl Layers<'_> {
             Ok(value) => picked = Setting { value: Some(value), source },
             Err(sentence) => problems.push(Problem::of(&source, sentence)),
         };
-        if let Some((place, value)) = self.file.and_then(|file| file.get(name)) {
-            let file = self.file.expect("it has just answered");
+        if let Some(file) = self.file
+            && let Some((place, value)) = file.get(name)
+        {
             let read = T::from_toml(value).map_err(|wrong| file.says(wrong.at, name, &wrong.sentence));
             take(Source::File(place), read);
         }
@@ -245,7 +246,7 @@ impl Layers<'_> {
                 match value::limit(&word) {
                     Ok((name, value)) => {
                         if let Some(earlier) = set.insert(name, value) {
-                            problems.push(Problem::impossible(format!(
+                            problems.push(Problem::config(format!(
                                 "{} {name} is given twice, with {earlier} and {value}",
                                 source.calls(LIMIT_FLAG)
                             )));

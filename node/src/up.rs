@@ -41,9 +41,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often ended tasks are looked at. A panic is told within this time.
 const TASK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a person sees of a node that works in `systemctl status`.
-const READY: &str = "ready";
-
 /// Runs a node to its end.
 pub(crate) async fn run(args: UpArgs, settings: Settings, log: LogControl) -> Result<Exit, Failure> {
     // Caught before anything exists that a signal must not leave behind.
@@ -76,7 +73,7 @@ pub(crate) async fn run(args: UpArgs, settings: Settings, log: LogControl) -> Re
     say_ready(&settings, &node, identity.source, &control_path);
     output.line(&ready(&node, &control_path)).await;
     node.memberships.start_printing();
-    service::ready(READY);
+    service::ready("ready");
     let cause = wait(&node, &mut signals, endings).await;
     node.probe.stop();
     service::stopping("draining");
@@ -217,7 +214,8 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
             biased; // What a person wants goes before what the program noticed.
             caught = signals.next() => match caught {
                 Caught::End(signal) => return Cause::Signal(signal),
-                Caught::Reload => on_hangup(node).await,
+                // What came of it is in the log; the node goes on either way.
+                Caught::Reload => drop(reload::reload(node).await),
                 Caught::Dump => dump::to_log(node).await,
             },
             ending = endings.recv() => match ending {
@@ -234,18 +232,6 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
                     tracing::error!(name, "a task panicked");
                 }
             }
-        }
-    }
-}
-
-/// What came of it is in the log; the node goes on either way.
-async fn on_hangup(node: &Node) {
-    service::reloading();
-    match reload::reload(node).await {
-        Ok(_told) => service::ready(READY),
-        Err(failure) => {
-            let first = failure.sentence.lines().next().unwrap_or_default();
-            service::ready(format_args!("{READY}; the last reload was refused: {first}"));
         }
     }
 }

@@ -33,7 +33,7 @@ impl Settings {
             .limits(limits);
         let builder = self.listen.iter().fold(builder, |builder, listen| builder.listen(*listen));
         if let Err(error) = builder.check() {
-            problems.push(Problem::impossible(format!("impossible limits: {error}")));
+            problems.push(Problem::config(format!("impossible limits: {error}")));
         }
         let others = self.known.iter().map(|peer| peer.0.id).filter(|id| Some(*id) != me);
         if problems.is_empty() { Ok(others.fold(builder, MeshBuilder::known)) } else { Err(problems) }
@@ -45,7 +45,7 @@ impl Settings {
         if self.max_connections.is_set() {
             limits = limits.with_connections(self.max_connections.0);
             if let Some(same) = self.limits.get("connections_max") {
-                return Err(Problem::impossible(format!(
+                return Err(Problem::config(format!(
                     "{} {} and {} set the same limit; the first one sets its shares as well",
                     self.max_connections.source.calls("max_connections"),
                     self.max_connections.0,
@@ -62,7 +62,7 @@ impl Settings {
         limits.memory_budget = self.memory_budget.map(|size| size.0);
         limits.exempt_loopback = !*self.count_loopback;
         for (name, limit) in &self.limits {
-            limits.set(name, limit.value).map_err(|error| Problem::impossible(error.to_string()))?;
+            limits.set(name, limit.value).map_err(|error| Problem::config(error.to_string()))?;
         }
         Ok(limits)
     }
@@ -81,19 +81,19 @@ impl Settings {
         let denied: HashSet<EndpointId> = ids(&self.deny).collect();
         let deny = self.deny.source.calls("deny");
         if let Some(me) = me.filter(|me| denied.contains(me)) {
-            problems.push(Problem::impossible(format!("{deny} {} names this node itself", short(me))));
+            problems.push(Problem::config(format!("{deny} {} names this node itself", short(me))));
         }
         for (name, peers) in [("known", &self.known), ("join", &self.join)] {
             if let Some(both) = ids(peers).find(|id| denied.contains(id)) {
                 let named = peers.source.calls(name);
                 let sentence = format!("{} is named by {named} and by {deny}; leave out one", short(both));
-                problems.push(Problem::impossible(sentence));
+                problems.push(Problem::config(sentence));
             }
         }
         // A list that a whole fleet shares names everybody's own id as well, and means the others.
         let is_anyone_known = ids(&self.known).chain(ids(&self.join)).any(|id| Some(id) != me);
         if Access::from(self.access.value) == Access::KnownOnly && !is_anyone_known {
-            problems.push(Problem::impossible(format!(
+            problems.push(Problem::config(format!(
                 "{} known admits nobody, because nobody is known; name somebody with --known or --join",
                 self.access.source.calls("access")
             )));
@@ -107,7 +107,7 @@ impl Settings {
         let mut seen: HashSet<SocketAddr> = HashSet::new();
         if let Some(twice) = self.listen.iter().find(|listen| listen.addr.port() != 0 && !seen.insert(listen.addr)) {
             let listen = self.listen.source.calls("listen");
-            problems.push(Problem::impossible(format!("{listen} {} is given twice", twice.addr)));
+            problems.push(Problem::config(format!("{listen} {} is given twice", twice.addr)));
         }
         problems
     }

@@ -33,7 +33,7 @@ impl<'a> File<'a> {
         let problem = |error: &toml::de::Error| {
             let line = line_at(text, error.span().map_or(0, |span| span.start));
             let message = error.message().replace('\n', ", ");
-            Problem::impossible(format!("{}:{line}: no TOML: {message}", path.display()))
+            Problem::config(format!("{}:{line}: no TOML: {message}", path.display()))
         };
         Err(errors.iter().map(problem).collect())
     }
@@ -51,7 +51,7 @@ impl<'a> File<'a> {
         let Some(table) = table.get_ref().as_table() else {
             let kind = value::kind(table.get_ref());
             let sentence = format!("is {kind}; a table [{LIMIT_TABLE}] with one line for each would be right");
-            problems.push(Problem::impossible(self.says_in_line(place.line, LIMIT_TABLE, &sentence)));
+            problems.push(Problem::config(self.says_in_line(place.line, LIMIT_TABLE, &sentence)));
             return limits;
         };
         for (key, given) in table.iter() {
@@ -66,7 +66,7 @@ impl<'a> File<'a> {
                 Ok(value) => drop(limits.insert(known, Setting { value, source: Source::File(place) })),
                 Err(wrong) => {
                     let name = format!("{LIMIT_TABLE}.{name}");
-                    problems.push(Problem::impossible(self.says(wrong.at, &name, &wrong.sentence)));
+                    problems.push(Problem::config(self.says(wrong.at, &name, &wrong.sentence)));
                 }
             }
         }
@@ -96,7 +96,7 @@ impl<'a> File<'a> {
     }
 
     fn problem(&self, line: usize, sentence: &str) -> Problem {
-        Problem::impossible(format!("{}:{line}: {sentence}", self.path.display()))
+        Problem::config(format!("{}:{line}: {sentence}", self.path.display()))
     }
 
     fn place(&self, at: usize) -> Place {

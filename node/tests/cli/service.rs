@@ -1,6 +1,7 @@
 //! What a service manager hears of a node, and the node's probes of itself.
 
 use std::{
+    fs,
     os::unix::net::UnixDatagram,
     path::Path,
     time::{Duration, Instant},
@@ -13,7 +14,9 @@ fn the_service_manager_hears_of_every_step_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let manager = Manager::new(dir.path());
     let variables = [("NOTIFY_SOCKET", manager.path.as_str()), ("WATCHDOG_USEC", "900000")];
-    let up = Up::json_in(dir.path(), &variables, &["--topic", "chat"]);
+    let file = dir.path().join("node.toml");
+    fs::write(&file, "topic = [\"chat\"]\n").unwrap();
+    let up = Up::json_in(dir.path(), &variables, &["--config", file.to_str().unwrap()]);
     let ready = manager.hear("READY=1");
     assert!(ready.contains("STATUS=ready"), "{ready}");
     // Fed every 300 ms by a probe that came through.
@@ -28,6 +31,11 @@ fn the_service_manager_hears_of_every_step_in_order() {
     assert!(stamp.parse::<u64>().unwrap() > 0);
     manager.hear("READY=1");
     manager.hear("WATCHDOG=1");
+    fs::write(&file, "lisen = []\n").unwrap();
+    up.signal("HUP");
+    manager.hear("RELOADING=1");
+    let refused = manager.hear("READY=1");
+    assert!(refused.contains("reload was refused") && refused.contains("did you mean `listen`?"), "{refused}");
     up.signal("TERM");
     manager.hear("STOPPING=1");
     up.wait_expecting(0);
