@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use iroh::{
-    Endpoint, EndpointId,
-    endpoint::{ConnectOptions, Connection},
+    Endpoint, EndpointAddr, EndpointId,
+    endpoint::{ConnectOptions, Connecting, Connection},
 };
 use n0_future::time::timeout;
 
@@ -39,6 +39,12 @@ pub(crate) async fn run(
         }
         outcome = attempt.finish(limits.dial_timeout) => outcome,
     }
+}
+
+/// Begins the dial of a probe, which has an endpoint, a deadline and a caller of its own.
+pub(crate) async fn begin_probe(endpoint: &Endpoint, addr: EndpointAddr) -> Result<Connecting, String> {
+    let begun = endpoint.connect_with_opts(addr, wire::ALPN_PERENNIAL, ConnectOptions::new()).await;
+    begun.map_err(|error| error.to_string())
 }
 
 async fn connect(endpoint: Endpoint, peer: EndpointId) -> Result<Connection, Failed> {

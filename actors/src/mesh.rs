@@ -21,6 +21,7 @@ use crate::{
 mod builder;
 mod door;
 mod memory;
+mod probe;
 mod root;
 mod transport;
 

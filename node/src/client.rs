@@ -13,6 +13,7 @@ use crate::{
     cli::{AskArgs, IdArgs, JoinArgs, KeyVerb, LeaveArgs, LedgerArgs, TicketArgs},
     control::protocol::{
         Peers, Status, Stopping, TicketView,
+        health::{Check, Readiness},
         topics::{JoinOrder, TopicChanged},
     },
     exit::{Exit, Failure},
@@ -28,6 +29,17 @@ pub(crate) mod stream;
 pub(crate) async fn status(args: &AskArgs) -> Result<Exit, Failure> {
     let status: Status = Api::new(args)?.get("/v1/status").await?;
     print_view(args.json, &status, || tables::status(&status))
+}
+
+/// Exit 1 while the node is not ready.
+pub(crate) async fn ready(args: &AskArgs) -> Result<Exit, Failure> {
+    let readiness: Readiness = Api::new(args)?.get_any("/readyz").await?;
+    print_view(args.json, &readiness, || {
+        let line =
+            |check: &Check| format!("{} {}: {}", if check.ok { "ok  " } else { "fail" }, check.name, check.reason);
+        readiness.checks.iter().map(line).collect::<Vec<_>>().join("\n")
+    })?;
+    Ok(if readiness.ready { Exit::Ok } else { Exit::Failed })
 }
 
 pub(crate) async fn peers(args: &AskArgs) -> Result<Exit, Failure> {

@@ -2,8 +2,10 @@
 
 mod cli;
 mod client;
+mod config;
 mod control;
 mod demo;
+mod dump;
 mod exit;
 mod health;
 mod identity;
@@ -16,6 +18,10 @@ mod node;
 mod output;
 mod panics;
 mod pipe;
+mod probe;
+mod reload;
+mod service;
+mod settings;
 mod signals;
 mod state_dir;
 mod tables;
@@ -34,8 +40,9 @@ use clap::{CommandFactory, Parser};
 use perennial::{MeshBuilder, Vitals};
 
 use crate::{
-    cli::{Cli, Verb},
+    cli::{Cli, UpArgs, Verb},
     exit::{Exit, Failure},
+    settings::value::{LogFilter, Word},
 };
 
 #[cfg(feature = "soak")]
@@ -51,25 +58,25 @@ const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(24 * 3600);
 
 fn main() {
     panics::install();
-    let cli = Cli::parse();
-    let ended = telemetry::install(&cli.log).and_then(|()| run(cli.verb));
-    let exit = ended.unwrap_or_else(|failure| {
-        output::say(format_args!("error: {failure}"));
+    let exit = run(Cli::parse()).unwrap_or_else(|failure| {
+        for sentence in failure.sentence.lines() {
+            output::say(format_args!("error: {sentence}"));
+        }
         failure.exit
     });
     // Ends the thread that is blocked reading standard input as well; a return would wait for it.
     std::process::exit(exit as i32);
 }
 
-fn run(verb: Verb) -> Result<Exit, Failure> {
-    match verb {
-        Verb::Up(args) => {
-            // Before the runtime, which would panic for want of a descriptor or a thread.
-            let allowed = MeshBuilder::check_process(&Vitals::read());
-            allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
-            block_on(up::run(args))
-        }
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    if !matches!(cli.verb, Verb::Up(_)) {
+        let filter = cli.log.as_deref().map(LogFilter::read).transpose();
+        telemetry::install(&filter.map_err(|sentence| Failure::new(Exit::Usage, sentence))?.unwrap_or_default())?;
+    }
+    match cli.verb {
+        Verb::Up(args) => up(args),
         Verb::Status(args) => ask(client::status(&args)),
+        Verb::Ready(args) => ask(client::ready(&args)),
         Verb::Peers(args) => ask(client::peers(&args)),
         Verb::Connections(args) => ask(client::door::connections(&args)),
         Verb::Limits(args) => ask(client::door::limits(&args)),
@@ -84,12 +91,23 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
         Verb::Id(args) => ask(client::id(&args)),
         Verb::Key(verb) => client::key(&verb),
         Verb::Ticket(args) => ask(client::ticket(&args)),
+        Verb::Config(verb) => config::run(&verb),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "perennial", &mut script);
             client::print(String::from_utf8_lossy(&script).trim_end())
         }
     }
+}
+
+fn up(args: UpArgs) -> Result<Exit, Failure> {
+    let settings = config::load(&args.given)?;
+    // What a node logs is one of them.
+    let log = telemetry::install(&settings.log)?;
+    // Before the runtime, which would panic for want of a descriptor or a thread.
+    let allowed = MeshBuilder::check_process(&Vitals::read());
+    allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
+    block_on(up::run(args, settings, log))
 }
 
 /// One question needs one thread.

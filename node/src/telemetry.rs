@@ -1,18 +1,36 @@
-//! Logs to stderr. What is logged is decided where it happens; how much of it is shown, by `--log`.
+//! Logs to stderr. What is logged is decided where it happens; how much of it is shown, by `--log`, also while the node
+//! runs.
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    settings::value::LogFilter,
+};
+
+/// Changes what is logged. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct LogControl {
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+impl LogControl {
+    /// Logs by `filter` from here on.
+    pub(crate) fn set(&self, filter: &LogFilter) -> Result<(), Failure> {
+        let changed = self.filter.reload(filter.to_filter());
+        changed.map_err(|error| Failure::new(Exit::Failed, format!("cannot change the log filter: {error}")))
+    }
+}
 
 /// Installs the subscriber for this process.
-pub(crate) fn install(filter: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| Failure::new(Exit::Usage, format!("`{filter}` is not a log filter: {error}")))?;
-    let colour = is_colour_wanted(&io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour).init();
-    Ok(())
+pub(crate) fn install(filter: &LogFilter) -> Result<LogControl, Failure> {
+    let (layer, handle) = reload::Layer::new(filter.to_filter());
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(is_colour_wanted(&io::stderr()));
+    let installed = tracing_subscriber::registry().with(layer).with(lines).try_init();
+    installed.map_err(|error| Failure::new(Exit::Failed, format!("cannot log: {error}")))?;
+    Ok(LogControl { filter: handle })
 }
 
 /// Colour is for terminals, and not for those who set `NO_COLOR`.

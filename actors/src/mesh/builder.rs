@@ -22,6 +22,7 @@ use crate::{
     limits::{Limits, LimitsError},
     listeners::{Listen, Listeners},
     lives::Lives,
+    probe::Probing,
     redial::Redials,
     routes::Routes,
     stores::StoreUse,
@@ -108,6 +109,17 @@ impl MeshBuilder {
         Ok(())
     }
 
+    /// Whether these settings hold together, as far as that can be told without binding anything. [`Self::spawn`] asks it
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitsError`]: limits that contradict each other, or caps of listeners that cannot be kept.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        self.config.limits.validate()?;
+        Listeners::new(&self.config.listen, &self.config.limits).map(drop)
+    }
+
     /// Binds the endpoint and starts the tree. Must be called within a tokio runtime.
     ///
     /// # Errors
@@ -136,6 +148,7 @@ impl MeshBuilder {
             door: Door::new(&limits, listeners.all(), rand::random(), Instant::now(), bell(slot_free.clone())),
             listeners,
             slot_free,
+            probing: Probing::default(),
             lives: Lives::new(&limits),
             history: Arc::new(Mutex::new(History::new(limits.history_max))),
             routes: Routes::default(),
@@ -174,6 +187,8 @@ pub(crate) struct Parts {
     pub(crate) listeners: Listeners,
     /// Rung by the door, heard by the acceptor.
     pub(crate) slot_free: Arc<Notify>,
+    /// Shared by the acceptor and whoever probes.
+    pub(crate) probing: Probing,
     pub(crate) history: Arc<Mutex<History>>,
     pub(crate) lives: Lives,
     pub(crate) scarce: Arc<AtomicBool>,

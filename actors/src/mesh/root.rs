@@ -274,6 +274,7 @@ impl RootState {
             door: self.parts.door.clone(),
             listeners: self.parts.listeners.clone(),
             context: self.parts.context(),
+            probing: self.parts.probing.clone(),
             heartbeat: heartbeat.clone(),
             // Between two supervisors the connection is dropped, which closes it; its dialer comes again.
             deliver: Arc::new(move |established| {

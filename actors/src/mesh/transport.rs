@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
 };
 
 use iroh::{
@@ -53,6 +53,20 @@ pub(super) async fn bind(
             .map_err(|error| SpawnError::Listen { addr, reason: error.to_string() })?;
     }
     builder.bind().await.map_err(|error| blame(listen, &error.to_string()))
+}
+
+/// An endpoint for one probe, on a free port of `ip`: what it dials is on this host.
+pub(super) async fn bind_probe(key: SecretKey, ip: IpAddr, limits: &Limits) -> Result<Endpoint, SpawnError> {
+    let addr = SocketAddr::new(ip, 0);
+    let builder = Endpoint::builder(presets::Minimal)
+        .secret_key(key)
+        .relay_mode(RelayMode::Disabled)
+        .portmapper_config(PortmapperConfig::Disabled)
+        .transport_config(transport_config(limits))
+        .clear_ip_transports()
+        .bind_addr(addr)
+        .map_err(|error| SpawnError::Listen { addr, reason: error.to_string() })?;
+    builder.bind().await.map_err(|error| SpawnError::Bind(error.to_string()))
 }
 
 /// Which socket a dial leaves by: iroh wants one default route per family, named after all others, and sends through the

@@ -58,6 +58,7 @@ pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
         alive_tasks: vitals.alive_tasks,
         panics: panics::count(),
         crashes: census.crashes.iter().map(|(of, count)| (of.name().to_owned(), *count)).collect(),
+        self_probe: Some(node.probe.state().view()),
         stores: stores(node, &census),
         counts: census
             .counts

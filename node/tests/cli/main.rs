@@ -2,11 +2,14 @@
 //!
 //! Each file is a chapter. `process.rs` starts and reads the processes; nothing here looks inside them.
 
+mod config;
 mod control;
 mod demo;
 mod door;
 mod offline;
 mod process;
+mod reload;
+mod service;
 mod settings;
 mod soak;
 mod state_dir;
