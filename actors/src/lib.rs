@@ -34,6 +34,7 @@ mod listeners;
 pub mod lives;
 pub mod mesh;
 pub mod mishaps;
+mod operation;
 mod peer;
 mod peers;
 mod pressure;
