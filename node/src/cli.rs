@@ -7,7 +7,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use perennial::Listen;
 
-use crate::names::{self, PeerName, RelayName, TopicName, limits::LimitSetting};
+use crate::{
+    names::{self, PeerName, RelayName, TopicName, limits::LimitSetting},
+    telemetry::{LogFormat, settings::Protocol},
+};
 
 mod door;
 
@@ -45,6 +48,17 @@ pub(crate) struct Cli {
     /// What is logged to stderr, as tracing directives such as `debug` or `perennial=trace,iroh=info`.
     #[arg(long, global = true, env = "PERENNIAL_LOG", value_name = "FILTER", default_value = LOG)]
     pub(crate) log: String,
+    /// How lines on stderr look.
+    #[arg(
+        long,
+        global = true,
+        env = "PERENNIAL_LOG_FORMAT",
+        value_enum,
+        value_name = "text|json|logfmt",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -170,6 +184,13 @@ pub(crate) struct UpArgs {
     /// [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = names::duration)]
     pub(crate) idle_timeout: Option<Duration>,
+    /// A collector to send spans and metrics to, such as http://127.0.0.1:4317. The standard OTEL_* variables are read as
+    /// well; this one goes before OTEL_EXPORTER_OTLP_ENDPOINT [default: none, nothing is sent]
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp: Option<String>,
+    /// How the collector is spoken to [default: OTEL_EXPORTER_OTLP_PROTOCOL, else grpc]
+    #[arg(long, value_enum, value_name = "grpc|http/protobuf", hide_possible_values = true)]
+    pub(crate) otlp_protocol: Option<Protocol>,
     /// End when stdin is closed, so that the node does not outlive the process that holds the other end.
     #[arg(long, hide = true, requires = "pipe")]
     pub(crate) until_stdin_closes: bool,

@@ -34,9 +34,10 @@ use perennial::{MeshBuilder, Vitals};
 use crate::{
     cli::{Cli, Verb},
     exit::{Exit, Failure},
+    telemetry::Telemetry,
 };
 
-#[cfg(feature = "soak")]
+#[cfg(any(feature = "soak", test))]
 #[global_allocator]
 static HEAP: perennial_heap::Counting = perennial_heap::Counting;
 
@@ -50,7 +51,7 @@ const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(24 * 3600);
 fn main() {
     panics::install();
     let cli = Cli::parse();
-    let ended = telemetry::install(&cli.log).and_then(|()| run(cli.verb));
+    let ended = telemetry::install(&cli).and_then(|telemetry| run(cli.verb, telemetry));
     let exit = ended.unwrap_or_else(|failure| {
         output::say(format_args!("error: {failure}"));
         failure.exit
@@ -59,13 +60,13 @@ fn main() {
     std::process::exit(exit as i32);
 }
 
-fn run(verb: Verb) -> Result<Exit, Failure> {
+fn run(verb: Verb, telemetry: Telemetry) -> Result<Exit, Failure> {
     match verb {
         Verb::Up(args) => {
             // Before the runtime, which would panic for want of a descriptor or a thread.
             let allowed = MeshBuilder::check_process(&Vitals::read());
             allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
-            block_on(up::run(args))
+            block_on(up::run(args, telemetry))
         }
         Verb::Status(args) => client::status(&args),
         Verb::Peers(args) => client::peers(&args),

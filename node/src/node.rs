@@ -5,7 +5,7 @@ use std::fmt;
 use perennial::Mesh;
 use tokio::sync::mpsc;
 
-use crate::{memberships::Memberships, tasks::Tasks};
+use crate::{memberships::Memberships, tasks::Tasks, telemetry::Figures};
 
 /// Reasons to end that may wait while the node is already ending. The first one counts.
 const ENDINGS_MAX: usize = 8;
@@ -16,6 +16,7 @@ pub(crate) struct Node {
     pub(crate) mesh: Mesh,
     pub(crate) tasks: Tasks,
     pub(crate) memberships: Memberships,
+    pub(crate) telemetry: Figures,
     endings: Endings,
 }
 
@@ -57,8 +58,14 @@ impl Endings {
 }
 
 impl Node {
-    pub(crate) fn new(mesh: Mesh, tasks: Tasks, memberships: Memberships, endings: Endings) -> Self {
-        Self { mesh, tasks, memberships, endings }
+    pub(crate) fn new(
+        mesh: Mesh,
+        tasks: Tasks,
+        memberships: Memberships,
+        telemetry: Figures,
+        endings: Endings,
+    ) -> Self {
+        Self { mesh, tasks, memberships, telemetry, endings }
     }
 
     pub(crate) fn end(&self, ending: Ending) {

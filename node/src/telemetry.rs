@@ -1,21 +1,161 @@
-//! Logs to stderr. What is logged is decided where it happens; how much of it is shown, by `--log`.
+//! What this process tells about itself: lines on stderr, and with `--otlp` spans and metrics to a collector. What is
+//! logged is decided where it happens; how much of it is shown, by `--log`.
+//!
+//! None of it can grow: lines are throttled by place (`log.rs`), nothing but our own spans of single operations is let
+//! through to the exporter (`spans.rs`), what waits there is bounded and what does not fit is counted, and a collector
+//! that does not answer costs a pause and no more (`exporter.rs`).
 
-use std::io::{self, IsTerminal};
+use std::{io, time::Duration};
 
-use tracing_subscriber::EnvFilter;
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::trace::SpanData;
+use perennial::Kind;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    cli::{Cli, Verb},
+    exit::{Exit, Failure},
+    tasks::{TaskEnd, Tasks},
+};
 
-/// Installs the subscriber for this process.
-pub(crate) fn install(filter: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| Failure::new(Exit::Usage, format!("`{filter}` is not a log filter: {error}")))?;
+mod collector;
+mod exporter;
+mod log;
+mod outage;
+pub(crate) mod settings;
+mod spans;
+mod throttle;
+
+pub(crate) use log::{LogFormat, is_colour_wanted};
+
+use exporter::SpanSender;
+use log::Lines;
+use settings::Otlp;
+use spans::{Counts, SpanQueue};
+
+/// What is still waiting when the node ends gets this long to reach the collector. An end must not hang on telemetry.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The names of the tasks here. The node goes on without them.
+pub(crate) const TASKS: [&str; 2] = ["log", "spans"];
+
+/// What is counted of telemetry itself. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    pub(crate) lines: Lines,
+    pub(crate) spans: Counts,
+}
+
+/// Telemetry of a process that has not begun its work.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    figures: Figures,
+    otlp: Option<(Otlp, mpsc::Receiver<SpanData>)>,
+}
+
+/// Installs the subscriber for this process. Spans wait from here on; they are sent once it is [connected](Telemetry::connect).
+///
+/// # Errors
+///
+/// A log filter that is none, or settings of the export that cannot be.
+pub(crate) fn install(cli: &Cli) -> Result<Telemetry, Failure> {
+    let filter = EnvFilter::try_new(&cli.log)
+        .map_err(|error| Failure::new(Exit::Usage, format!("`{}` is not a log filter: {error}", cli.log)))?;
+    let figures = Figures { lines: Lines::new(), spans: Counts::default() };
     let colour = is_colour_wanted(&io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour).init();
-    Ok(())
+    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
+        vec![log::layer(cli.log_format, filter, &figures.lines, io::stderr, colour)];
+    let otlp = otlp_of(&cli.verb)?.map(|otlp| {
+        let (queue, ended) = SpanQueue::new(otlp.queue_max, figures.spans.clone());
+        if otlp.traces.is_some() {
+            layers.push(spans::layer(queue).boxed());
+        }
+        (otlp, ended)
+    });
+    tracing_subscriber::registry().with(layers).init();
+    Ok(Telemetry { figures, otlp })
 }
 
-/// Colour is for terminals, and not for those who set `NO_COLOR`.
-pub(crate) fn is_colour_wanted(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// Only a node has anything to tell a collector.
+fn otlp_of(verb: &Verb) -> Result<Option<Otlp>, Failure> {
+    let Verb::Up(args) = verb else { return Ok(None) };
+    let variable = |name: &str| std::env::var(name).ok();
+    settings::resolve(args.otlp.as_deref(), args.otlp_protocol, &variable)
+        .map_err(|sentence| Failure::new(Exit::Config, sentence))
 }
+
+impl Telemetry {
+    /// Makes the ways to the collectors, for the node with this id. Must be called within the runtime.
+    ///
+    /// # Errors
+    ///
+    /// Settings of the export that cannot be.
+    pub(crate) fn connect(self, id: &str) -> Result<Connected, Failure> {
+        let resource = collector::resource(id);
+        let counts = self.figures.spans.clone();
+        let sender = |(otlp, ended): (Otlp, mpsc::Receiver<SpanData>)| {
+            let Some(to) = otlp.traces else { return Ok(None) };
+            let exporter = collector::span_exporter(&to, &resource)?;
+            let Otlp { batch_max, delay, .. } = otlp;
+            Ok(Some(SpanSender { exporter, ended, counts, batch_max, delay, timeout: to.timeout }))
+        };
+        let sender = self.otlp.map(sender).transpose()?.flatten();
+        Ok(Connected { figures: self.figures, sender })
+    }
+}
+
+/// Telemetry that could be sent.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    figures: Figures,
+    sender: Option<SpanSender<SpanExporter>>,
+}
+
+impl Connected {
+    pub(crate) fn figures(&self) -> Figures {
+        self.figures.clone()
+    }
+
+    /// Starts to send.
+    pub(crate) fn start(self, tasks: &Tasks) -> Running {
+        let stop = CancellationToken::new();
+        let [log, spans] = TASKS;
+        tasks.spawn(Kind::Service, log, self.figures.lines.clone().summarise());
+        let sender = self.sender.map(|sender| tasks.spawn(Kind::Service, spans, sender.run(stop.clone())));
+        Running { figures: self.figures, stop, sender }
+    }
+}
+
+/// Telemetry that is being sent.
+#[derive(Debug)]
+pub(crate) struct Running {
+    figures: Figures,
+    stop: CancellationToken,
+    sender: Option<TaskEnd>,
+}
+
+impl Running {
+    /// Sends what is waiting, as far as the collector takes it in time.
+    pub(crate) async fn flush(&self) {
+        self.stop.cancel();
+        if let Some(sender) = &self.sender {
+            // What could not be sent is counted and told below.
+            let _in_time = sender.wait_at_most(FLUSH_TIMEOUT).await;
+        }
+    }
+
+    /// Tells what was lost. For the end, when nothing is sent any more.
+    pub(crate) fn close(self) {
+        let spans = self.figures.spans.read();
+        if spans.dropped + spans.failed > 0 {
+            let (exported, dropped, failed) = (spans.exported, spans.dropped, spans.failed);
+            tracing::warn!(target: "perennial::state", exported, dropped, failed, "not every span reached the collector");
+        }
+        self.figures.lines.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

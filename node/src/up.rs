@@ -28,6 +28,7 @@ use crate::{
     signals::{EndSignal, Signals},
     state_dir::StateDir,
     tasks::Tasks,
+    telemetry::{self, Figures, Telemetry},
 };
 
 mod settings;
@@ -39,11 +40,12 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const TASK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs a node to its end.
-pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
+pub(crate) async fn run(args: UpArgs, telemetry: Telemetry) -> Result<Exit, Failure> {
     // Caught before anything exists that a signal must not leave behind.
     let mut signals = Signals::catch()?;
     let identity = Identity::resolve(args.key_file.as_deref(), identity::secret_from_environment().as_deref())?;
     let builder = settings::builder(&args, &identity)?;
+    let telemetry = telemetry.connect(&identity.key.public().to_string())?;
     let control_path = match &args.control {
         Some(path) => path.clone(),
         None => socket::default_path(&short(identity.key.public()))?,
@@ -53,7 +55,8 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
         .map_err(|error| Failure::io(format_args!("listen on {}", control_path.display()), &error))?;
     let state = args.state_dir.as_deref().map(StateDir::open).transpose()?;
     let mesh = spawn_mesh(&args, builder).await?;
-    let (node, output, endings) = assemble(&args, mesh, state.clone());
+    let (node, output, endings) = assemble(&args, mesh, state.clone(), telemetry.figures());
+    let telemetry = telemetry.start(&node.tasks);
     let started = tokio::select! {
         started = start(&args, &node, listener, state.as_ref()) => started,
         signal = signals.next() => Err(Failure::new(signal.exit(), format!("{} while starting", signal.name()))),
@@ -70,7 +73,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
         // The last moment at which there are neighbours.
         state.save(&node.mesh).await;
     }
-    finish(&node, &output, &mut signals, cause, socket_file).await
+    finish(&node, &output, telemetry, &mut signals, cause, socket_file).await
 }
 
 async fn spawn_mesh(args: &UpArgs, builder: MeshBuilder) -> Result<Mesh, Failure> {
@@ -90,7 +93,12 @@ async fn spawn_mesh(args: &UpArgs, builder: MeshBuilder) -> Result<Mesh, Failure
     Ok(mesh)
 }
 
-fn assemble(args: &UpArgs, mesh: Mesh, state: Option<StateDir>) -> (Node, Output, mpsc::Receiver<Ending>) {
+fn assemble(
+    args: &UpArgs,
+    mesh: Mesh,
+    state: Option<StateDir>,
+    telemetry: Figures,
+) -> (Node, Output, mpsc::Receiver<Ending>) {
     let tasks = Tasks::new(mesh.ledger_counters());
     let (endings, received) = Endings::channel();
     let mode = match (args.json, args.pipe) {
@@ -104,7 +112,7 @@ fn assemble(args: &UpArgs, mesh: Mesh, state: Option<StateDir>) -> (Node, Output
     });
     let pipe_topic = args.pipe.then(|| args.topic.first().map(|topic| topic.id)).flatten();
     let memberships = Memberships::new(mesh.clone(), tasks.clone(), output.clone(), pipe_topic, state);
-    (Node::new(mesh, tasks, memberships, endings), output, received)
+    (Node::new(mesh, tasks, memberships, telemetry, endings), output, received)
 }
 
 async fn start(args: &UpArgs, node: &Node, listener: UnixListener, state: Option<&StateDir>) -> Result<(), Failure> {
@@ -195,8 +203,8 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
             ended = node.mesh.closed() => return Cause::Mesh(ended),
             _ = task_check.tick() => {
                 for name in node.tasks.take_panicked() {
-                    // A control client's panic is its own; the node cannot do without the others.
-                    if name != "control-client" {
+                    // A control client's panic is its own, and the node works untold; it cannot do without the others.
+                    if name != "control-client" && !telemetry::TASKS.contains(&name) {
                         return Cause::Panicked(name);
                     }
                     tracing::error!(name, "a task panicked");
@@ -209,6 +217,7 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
 async fn finish(
     node: &Node,
     output: &Output,
+    telemetry: telemetry::Running,
     signals: &mut Signals,
     cause: Cause,
     socket_file: SocketFile,
@@ -224,7 +233,9 @@ async fn finish(
     };
     let printed = tokio::time::timeout(output::FLUSH_TIMEOUT, node.memberships.printed()).await.is_ok();
     let written = output.close(output::FLUSH_TIMEOUT).await;
+    telemetry.flush().await;
     node.tasks.abort_all(output::FLUSH_TIMEOUT).await;
+    telemetry.close();
     drop(socket_file);
     verdict(&cause, &report, printed && written)
 }

@@ -17,7 +17,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// The program, in an environment of its own: no settings of the person who runs the tests.
 pub(crate) fn perennial(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_perennial"));
-    for variable in ["IROH_SECRET", "PERENNIAL_CONTROL", "PERENNIAL_LOG"] {
+    let is_ours = |name: &str| name == "IROH_SECRET" || name.starts_with("PERENNIAL_") || name.starts_with("OTEL_");
+    for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_ours)) {
         command.env_remove(variable);
     }
     command.env("XDG_RUNTIME_DIR", directory);

@@ -1,0 +1,74 @@
+//! The ways to a collector: gRPC, with TLS if asked for, or HTTP. Made once, connected when first used. Names this node
+//! to it; the standard variables may add to that.
+
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::{
+    ExporterBuildError, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+    tonic_types::transport::ClientTlsConfig,
+};
+use opentelemetry_sdk::{Resource, trace::SpanExporter as _};
+
+use super::settings::{Destination, Protocol};
+use crate::exit::{Exit, Failure};
+
+/// What a collector is told of this process: `service.name` unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` says
+/// otherwise, its version, and the node's id, by which the telemetry of many nodes is told apart.
+pub(super) fn resource(id: &str) -> Resource {
+    let of_environment = Resource::builder().build();
+    let name = of_environment.get(&"service.name".into()).map(|name| name.to_string());
+    let named = name.filter(|name| !name.starts_with("unknown_service"));
+    let own = Resource::builder_empty()
+        .with_attributes([
+            KeyValue::new("service.name", named.unwrap_or_else(|| "perennial".into())),
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", id.to_owned()),
+        ])
+        .build();
+    // The later of two wins, and what the operator set is to win.
+    let instance = of_environment.get(&"service.instance.id".into()).map(|id| KeyValue::new("service.instance.id", id));
+    let attributes = of_environment.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    let own = own.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    Resource::builder_empty().with_attributes(attributes.chain(own).chain(instance)).build()
+}
+
+/// Must be called within the runtime that is to drive the connection.
+///
+/// # Errors
+///
+/// What the address or the standard variables ask for cannot be.
+pub(super) fn span_exporter(to: &Destination, resource: &Resource) -> Result<SpanExporter, Failure> {
+    let builder = SpanExporter::builder();
+    let built = match to.protocol {
+        Protocol::Grpc => {
+            let builder = builder.with_tonic().with_retry_policy(retries()).with_tls_config_for(to);
+            builder.with_endpoint(&to.endpoint).with_timeout(to.timeout).build()
+        }
+        Protocol::HttpProtobuf => {
+            let builder = builder.with_http().with_retry_policy(retries());
+            let protocol = opentelemetry_otlp::Protocol::HttpBinary;
+            builder.with_protocol(protocol).with_endpoint(&to.endpoint).with_timeout(to.timeout).build()
+        }
+    };
+    let mut exporter = built.map_err(|error| impossible(&error))?;
+    exporter.set_resource(resource);
+    Ok(exporter)
+}
+
+/// The library's: three within the timeout of the batch, of what a collector says is worth it.
+fn retries() -> RetryPolicy {
+    RetryPolicy::recommended()
+}
+
+fn impossible(error: &ExporterBuildError) -> Failure {
+    Failure::new(Exit::Config, format!("telemetry cannot be exported: {error}"))
+}
+
+/// TLS where the address says so, and whom to trust with it: the certificate authorities the web trusts.
+trait WithTls: WithTonicConfig + Sized {
+    fn with_tls_config_for(self, to: &Destination) -> Self {
+        let is_tls = to.endpoint.starts_with("https:");
+        if is_tls { self.with_tls_config(ClientTlsConfig::new().with_enabled_roots()) } else { self }
+    }
+}
+
+impl<T: WithTonicConfig> WithTls for T {}
