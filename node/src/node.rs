@@ -5,7 +5,7 @@ use std::fmt;
 use perennial::Mesh;
 use tokio::sync::mpsc;
 
-use crate::{memberships::Memberships, tasks::Tasks};
+use crate::{control::Gauges, health::Vigil, memberships::Memberships, tasks::Tasks};
 
 /// Reasons to end that may wait while the node is already ending. The first one counts.
 const ENDINGS_MAX: usize = 8;
@@ -16,13 +16,16 @@ pub(crate) struct Node {
     pub(crate) mesh: Mesh,
     pub(crate) tasks: Tasks,
     pub(crate) memberships: Memberships,
+    pub(crate) vigil: Vigil,
+    /// Who asks this node.
+    pub(crate) clients: Gauges,
     endings: Endings,
 }
 
 /// Why a node ends by its own means. Signals and the mesh giving up are seen by `up.rs` itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// `perennial stop`.
+    /// `perennial stop`, or a request to drain.
     Asked,
     /// The input was closed and the node was told to end with it.
     InputClosed,
@@ -57,11 +60,13 @@ impl Endings {
 }
 
 impl Node {
-    pub(crate) fn new(mesh: Mesh, tasks: Tasks, memberships: Memberships, endings: Endings) -> Self {
-        Self { mesh, tasks, memberships, endings }
+    pub(crate) fn new(mesh: Mesh, tasks: Tasks, memberships: Memberships, clients: Gauges, endings: Endings) -> Self {
+        Self { mesh, tasks, memberships, vigil: Vigil::new(), clients, endings }
     }
 
+    /// Ends the node, and lets it take no work from here on.
     pub(crate) fn end(&self, ending: Ending) {
+        self.vigil.on_drain();
         self.endings.end(ending);
     }
 }
