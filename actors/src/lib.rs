@@ -49,6 +49,7 @@ pub mod testing;
 mod testing;
 mod topic;
 mod topics;
+pub mod traffic;
 pub mod vitals;
 mod wire;
 
@@ -56,7 +57,7 @@ pub use access::{Access, Admission, AdmitAll, Standing};
 pub use admission::usage::{LimitUse, ListenerUse};
 pub use census::Census;
 pub use close::{Close, CloseCode};
-pub use counters::{Counts, Reason};
+pub use counters::{Counts, Reason, Stage};
 pub use error::{JoinError, MeshGone, PublishError, SetLimitsError, SpawnError};
 pub use handle::{DownReason, Event, Events, Message, Publisher, Receipt, TopicHandle};
 pub use history::{ClosedBy, ClosedConnection};
@@ -68,6 +69,7 @@ pub use mesh::{DrainReport, Ended, LimitsReport, Mesh, MeshBuilder, MeshMemory, 
 pub use mishaps::Loop;
 pub use retirement::{Departure, RetirementReport};
 pub use stores::StoreUse;
+pub use traffic::Traffic;
 pub use vitals::Vitals;
 
 /// The README's example, compiled and run as a doc test.

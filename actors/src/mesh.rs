@@ -174,6 +174,7 @@ impl Mesh {
             addresses: parts.addresses.len(),
             redials: parts.redials.census(),
             counts: parts.counters.read(),
+            traffic: parts.traffic.read(),
             stores,
             crashes: parts.nursery.mishaps.crashes(),
             ledger: self.report(&[of_peers, of_topics]),

@@ -8,7 +8,10 @@ use clap::{Args, Parser, Subcommand};
 use perennial::Listen;
 
 use crate::{
-    names::{self, PeerName, RelayName, TopicName, limits::LimitSetting},
+    names::{
+        self, PeerName, RelayName, TopicName,
+        limits::{Capped, LimitSetting},
+    },
     telemetry::{LogFormat, settings::Protocol},
 };
 
@@ -147,9 +150,17 @@ pub(crate) struct UpArgs {
     /// Print every event as one JSON object per line.
     #[arg(long)]
     pub(crate) json: bool,
-    /// The control socket to create [default: in $XDG_RUNTIME_DIR/perennial or /tmp/perennial-UID]
-    #[arg(long, value_name = "PATH", env = CONTROL_VARIABLE)]
-    pub(crate) control: Option<PathBuf>,
+    /// The control socket to create, and how many may be connected to it at one time; the next one waits
+    /// [default: in $XDG_RUNTIME_DIR/perennial or /tmp/perennial-UID, 16]
+    #[arg(long, value_name = "PATH[,max-connections=N]", env = CONTROL_VARIABLE, value_parser = names::limits::control)]
+    pub(crate) control: Option<Capped<PathBuf>>,
+    /// An address to answer on over HTTP as well, and how many may be connected to it at one time [default: none, 64]
+    #[arg(long, value_name = "IP:PORT[,max-connections=N]", value_parser = names::limits::http)]
+    pub(crate) http: Option<Capped<SocketAddr>>,
+    /// A file, readable by you only, with the token that every request to --http must bear. Needed where other machines
+    /// reach the address.
+    #[arg(long, value_name = "FILE", requires = "http")]
+    pub(crate) http_token_file: Option<PathBuf>,
     /// Relays to be reachable through: default, disabled, or a URL.
     #[arg(long, value_name = "default|disabled|URL", default_value = "disabled")]
     pub(crate) relay: RelayName,
@@ -205,6 +216,12 @@ pub(crate) struct AskArgs {
     /// The control socket of the node [default: of the only one running]
     #[arg(long, value_name = "PATH", env = CONTROL_VARIABLE)]
     pub(crate) control: Option<PathBuf>,
+    /// The HTTP address of the node, instead of its control socket
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) http: Option<SocketAddr>,
+    /// The file with the token of that address
+    #[arg(long, value_name = "FILE", requires = "http")]
+    pub(crate) http_token_file: Option<PathBuf>,
 }
 
 /// Options of `ledger`.

@@ -1,25 +1,19 @@
-//! The verbs that ask a running node over its control socket, and those that need none: `id`, `key`, `ticket`.
+//! The verbs that ask a running node, and those that need none: `id`, `key`, `ticket`.
 //!
-//! Plain blocking I/O with deadlines; no runtime is started for a question. The verbs about who gets in are in
-//! `client/door.rs`.
+//! How a node is asked is in `client/api.rs`. The verbs about who gets in are in `client/door.rs`.
 
-use std::{
-    io::{self, BufRead, BufReader, Read, Write},
-    os::unix::net::UnixStream,
-    path::PathBuf,
-    thread,
-    time::{Duration, Instant},
-};
+use std::io::{self, Write};
 
 use iroh::EndpointAddr;
 use iroh_tickets::endpoint::EndpointTicket;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
+use self::api::Api;
 use crate::{
     cli::{AskArgs, IdArgs, JoinArgs, KeyVerb, LeaveArgs, LedgerArgs, TicketArgs},
-    control::{
-        protocol::{LedgerView, Peers, Request, Response, Status, Stopping, TicketView, TopicChanged},
-        socket,
+    control::protocol::{
+        Peers, Status, Stopping, TicketView,
+        topics::{JoinOrder, TopicChanged},
     },
     exit::{Exit, Failure},
     identity::{self, Identity},
@@ -27,29 +21,21 @@ use crate::{
     tables,
 };
 
+pub(crate) mod api;
 pub(crate) mod door;
 
-/// A node answers within five seconds or says that it cannot; the rest is for a machine under load.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The longest answer read. A census of a thousand peers is a few hundred kilobytes.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
-
-/// Pause between two looks at a ledger that has not settled.
-const SETTLE_PAUSE: Duration = Duration::from_millis(200);
-
-pub(crate) fn status(args: &AskArgs) -> Result<Exit, Failure> {
-    let status: Status = Question::new(args)?.ask(&Request::Status)?;
+pub(crate) async fn status(args: &AskArgs) -> Result<Exit, Failure> {
+    let status: Status = Api::new(args)?.get("/v1/status").await?;
     print_view(args.json, &status, || tables::status(&status))
 }
 
-pub(crate) fn peers(args: &AskArgs) -> Result<Exit, Failure> {
-    let peers: Peers = Question::new(args)?.ask(&Request::Peers)?;
+pub(crate) async fn peers(args: &AskArgs) -> Result<Exit, Failure> {
+    let peers: Peers = Api::new(args)?.get("/v1/peers").await?;
     print_view(args.json, &peers, || tables::peers(&peers))
 }
 
-pub(crate) fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
-    let ledger = Question::new(&args.ask)?.settled_ledger(args.settle)?;
+pub(crate) async fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
+    let ledger = Api::new(&args.ask)?.settled_ledger(args.settle).await?;
     print_view(args.ask.json, &ledger, || tables::ledger(&ledger))?;
     if ledger.orphans == 0 {
         return Ok(Exit::Ok);
@@ -58,28 +44,28 @@ pub(crate) fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
     Ok(Exit::Failed)
 }
 
-pub(crate) fn join(args: &JoinArgs) -> Result<Exit, Failure> {
-    let request =
-        Request::Join { topic: args.topic.to_string(), peers: args.peer.iter().map(ToString::to_string).collect() };
-    change_topic(&args.ask, &request)
+pub(crate) async fn join(args: &JoinArgs) -> Result<Exit, Failure> {
+    let order = JoinOrder { peers: args.peer.iter().map(ToString::to_string).collect() };
+    let path = format!("{}/join", api::topic_path(&args.topic));
+    show_change(&args.ask, &Api::new(&args.ask)?.post(&path, &order).await?)
 }
 
-pub(crate) fn leave(args: &LeaveArgs) -> Result<Exit, Failure> {
-    change_topic(&args.ask, &Request::Leave { topic: args.topic.to_string() })
+pub(crate) async fn leave(args: &LeaveArgs) -> Result<Exit, Failure> {
+    let path = format!("{}/leave", api::topic_path(&args.topic));
+    show_change(&args.ask, &Api::new(&args.ask)?.order(&path).await?)
 }
 
-fn change_topic(args: &AskArgs, request: &Request) -> Result<Exit, Failure> {
-    let changed: TopicChanged = Question::new(args)?.ask(request)?;
+fn show_change(args: &AskArgs, changed: &TopicChanged) -> Result<Exit, Failure> {
     if args.json {
-        return print_json(&changed);
+        return print_json(changed);
     }
     let outcome = changed.outcome.replace('-', " ");
     say(format_args!("{outcome} {}", changed.name.as_ref().unwrap_or(&changed.topic)));
     Ok(Exit::Ok)
 }
 
-pub(crate) fn stop(args: &AskArgs) -> Result<Exit, Failure> {
-    let stopping: Stopping = Question::new(args)?.ask(&Request::Stop)?;
+pub(crate) async fn stop(args: &AskArgs) -> Result<Exit, Failure> {
+    let stopping: Stopping = Api::new(args)?.order("/v1/stop").await?;
     if args.json {
         return print_json(&stopping);
     }
@@ -87,20 +73,20 @@ pub(crate) fn stop(args: &AskArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-pub(crate) fn id(args: &IdArgs) -> Result<Exit, Failure> {
+pub(crate) async fn id(args: &IdArgs) -> Result<Exit, Failure> {
     #[derive(Serialize)]
     struct IdView {
         v: u8,
         id: String,
     }
-    // A socket that was asked for goes before a secret that happens to be in the environment.
-    let secret = match args.ask.control {
-        Some(_) => None,
-        None => identity::secret_from_environment(),
+    // A node that was asked for goes before a secret that happens to be in the environment.
+    let secret = match (&args.ask.control, args.ask.http) {
+        (None, None) => identity::secret_from_environment(),
+        (Some(_), _) | (_, Some(_)) => None,
     };
     let id = match Identity::existing(args.key_file.as_deref(), secret.as_deref())? {
         Some(key) => key.public().to_string(),
-        None => Question::new(&args.ask)?.ask::<TicketView>(&Request::Ticket)?.id,
+        None => Api::new(&args.ask)?.get::<TicketView>("/v1/ticket").await?.id,
     };
     print_view(args.ask.json, &IdView { v: crate::lines::VERSION, id: id.clone() }, || id.clone())
 }
@@ -117,7 +103,7 @@ pub(crate) fn key(verb: &KeyVerb) -> Result<Exit, Failure> {
     }
 }
 
-pub(crate) fn ticket(args: &TicketArgs) -> Result<Exit, Failure> {
+pub(crate) async fn ticket(args: &TicketArgs) -> Result<Exit, Failure> {
     let view = match &args.key_file {
         Some(file) => {
             let mut addr = EndpointAddr::new(identity::load(file)?.public());
@@ -127,71 +113,9 @@ pub(crate) fn ticket(args: &TicketArgs) -> Result<Exit, Failure> {
             let id = addr.id.to_string();
             TicketView { v: crate::lines::VERSION, id, ticket: EndpointTicket::new(addr).to_string() }
         }
-        None => Question::new(&args.ask)?.ask(&Request::Ticket)?,
+        None => Api::new(&args.ask)?.get("/v1/ticket").await?,
     };
     print_view(args.ask.json, &view, || view.ticket.clone())
-}
-
-/// One conversation with a node.
-#[derive(Debug)]
-pub(crate) struct Question {
-    path: PathBuf,
-    stream: BufReader<UnixStream>,
-}
-
-impl Question {
-    fn new(args: &AskArgs) -> Result<Self, Failure> {
-        let path = match &args.control {
-            Some(path) => path.clone(),
-            None => socket::find()?,
-        };
-        Self::to(path)
-    }
-
-    /// Connects to the node on `path`.
-    pub(crate) fn to(path: PathBuf) -> Result<Self, Failure> {
-        let stream = socket::connect(&path)?;
-        let limit = Some(ANSWER_TIMEOUT);
-        stream
-            .set_read_timeout(limit)
-            .and_then(|()| stream.set_write_timeout(limit))
-            .map_err(|error| Failure::io("set a deadline on the control socket", &error))?;
-        Ok(Self { path, stream: BufReader::new(stream) })
-    }
-
-    /// Asks and waits for the answer.
-    pub(crate) fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Failure> {
-        let failed = |error: &io::Error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::new(
-                Exit::Unavailable,
-                format!("the node did not answer within {} s", ANSWER_TIMEOUT.as_secs()),
-            ),
-            _ => Failure::io(format_args!("ask the node on {}", self.path.display()), error),
-        };
-        let mut line = Vec::new();
-        // A node that turns a client away answers without having read, so a failed write may still have an answer.
-        let written = self.stream.get_mut().write_all(&request.to_line());
-        let read = self.stream.by_ref().take(ANSWER_BYTES_MAX).read_until(b'\n', &mut line);
-        if line.is_empty() {
-            written.map_err(|error| failed(&error))?;
-            read.map_err(|error| failed(&error))?;
-            return Err(Failure::new(Exit::NoNode, format!("the node on {} went away", self.path.display())));
-        }
-        Response::from_line(&line)?.into_result()
-    }
-
-    /// Asks for the ledger until it has no orphans, at most for `settle`.
-    pub(crate) fn settled_ledger(&mut self, settle: Duration) -> Result<LedgerView, Failure> {
-        let deadline = Instant::now() + settle;
-        loop {
-            let ledger: LedgerView = self.ask(&Request::Ledger)?;
-            let left = deadline.saturating_duration_since(Instant::now());
-            if ledger.orphans == 0 || left.is_zero() {
-                return Ok(ledger);
-            }
-            thread::sleep(SETTLE_PAUSE.min(left));
-        }
-    }
 }
 
 fn print_view(json: bool, view: &impl Serialize, table: impl FnOnce() -> String) -> Result<Exit, Failure> {

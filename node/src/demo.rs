@@ -101,7 +101,7 @@ impl<'a> Demo<'a> {
             self.form().await?;
             self.publish(kill, Some(victim)).await?;
         }
-        let ledgers = self.settle()?;
+        let ledgers = self.settle().await?;
         self.stop().await?;
         show_ledgers(&ledgers)
     }
@@ -177,12 +177,12 @@ impl<'a> Demo<'a> {
         contacts
     }
 
-    fn settle(&self) -> Result<Vec<(String, LedgerView)>, Failure> {
+    async fn settle(&self) -> Result<Vec<(String, LedgerView)>, Failure> {
         let step = self.view.step("settling the ledgers");
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         let mut ledgers = Vec::new();
         for number in 0..self.swarm.len() {
-            let ledger = self.swarm.ledger(number, deadline.saturating_duration_since(Instant::now()))?;
+            let ledger = self.swarm.ledger(number, deadline.saturating_duration_since(Instant::now())).await?;
             ledgers.push((self.swarm.title(number), ledger));
         }
         let uneven: Vec<&(String, LedgerView)> = ledgers.iter().filter(|(_, ledger)| ledger.orphans > 0).collect();

@@ -16,7 +16,7 @@ pub(crate) const VERSION: u8 = 1;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Line {
     /// The endpoint is bound and every topic of the command line is joined. Neighbours may still be missing.
-    Ready { id: String, addrs: Vec<String>, ticket: String, control: String },
+    Ready { id: String, addrs: Vec<String>, ticket: String, control: String, http: Option<String> },
     /// A remote entered the active view of a topic.
     NeighborUp {
         #[serde(flatten)]

@@ -5,10 +5,14 @@ mod client;
 mod control;
 mod demo;
 mod exit;
+mod health;
 mod identity;
 mod line_reader;
 mod lines;
+mod listener;
 mod memberships;
+#[expect(dead_code, reason = "the route `/metrics` will ask")]
+mod metrics;
 mod names;
 mod node;
 mod output;
@@ -68,27 +72,36 @@ fn run(verb: Verb, telemetry: Telemetry) -> Result<Exit, Failure> {
             allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
             block_on(up::run(args, telemetry))
         }
-        Verb::Status(args) => client::status(&args),
-        Verb::Peers(args) => client::peers(&args),
-        Verb::Connections(args) => client::door::connections(&args),
-        Verb::Limits(args) => client::door::limits(&args),
-        Verb::Allow(args) => client::door::allow(&args),
-        Verb::Deny(args) => client::door::deny(&args),
-        Verb::Forget(args) => client::door::forget(&args),
-        Verb::Ledger(args) => client::ledger(&args),
-        Verb::Join(args) => client::join(&args),
-        Verb::Leave(args) => client::leave(&args),
-        Verb::Stop(args) => client::stop(&args),
+        Verb::Status(args) => ask(client::status(&args)),
+        Verb::Peers(args) => ask(client::peers(&args)),
+        Verb::Connections(args) => ask(client::door::connections(&args)),
+        Verb::Limits(args) => ask(client::door::limits(&args)),
+        Verb::Allow(args) => ask(client::door::allow(&args)),
+        Verb::Deny(args) => ask(client::door::deny(&args)),
+        Verb::Forget(args) => ask(client::door::forget(&args)),
+        Verb::Ledger(args) => ask(client::ledger(&args)),
+        Verb::Join(args) => ask(client::join(&args)),
+        Verb::Leave(args) => ask(client::leave(&args)),
+        Verb::Stop(args) => ask(client::stop(&args)),
         Verb::Demo(args) => block_on(demo::run(args)),
-        Verb::Id(args) => client::id(&args),
+        Verb::Id(args) => ask(client::id(&args)),
         Verb::Key(verb) => client::key(&verb),
-        Verb::Ticket(args) => client::ticket(&args),
+        Verb::Ticket(args) => ask(client::ticket(&args)),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "perennial", &mut script);
             client::print(String::from_utf8_lossy(&script).trim_end())
         }
     }
+}
+
+/// One question needs one thread.
+fn ask(question: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("start the runtime", &error))?;
+    runtime.block_on(question)
 }
 
 fn block_on(future: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {

@@ -5,7 +5,7 @@ use std::fmt;
 use perennial::Mesh;
 use tokio::sync::mpsc;
 
-use crate::{memberships::Memberships, tasks::Tasks, telemetry::Figures};
+use crate::{control::Gauges, health::Vigil, memberships::Memberships, tasks::Tasks, telemetry::Figures};
 
 /// Reasons to end that may wait while the node is already ending. The first one counts.
 const ENDINGS_MAX: usize = 8;
@@ -16,6 +16,9 @@ pub(crate) struct Node {
     pub(crate) mesh: Mesh,
     pub(crate) tasks: Tasks,
     pub(crate) memberships: Memberships,
+    pub(crate) vigil: Vigil,
+    /// Who asks this node.
+    pub(crate) clients: Gauges,
     pub(crate) telemetry: Figures,
     endings: Endings,
 }
@@ -23,7 +26,7 @@ pub(crate) struct Node {
 /// Why a node ends by its own means. Signals and the mesh giving up are seen by `up.rs` itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// `perennial stop`.
+    /// `perennial stop`, or a request to drain.
     Asked,
     /// The input was closed and the node was told to end with it.
     InputClosed,
@@ -62,13 +65,16 @@ impl Node {
         mesh: Mesh,
         tasks: Tasks,
         memberships: Memberships,
+        clients: Gauges,
         telemetry: Figures,
         endings: Endings,
     ) -> Self {
-        Self { mesh, tasks, memberships, telemetry, endings }
+        Self { mesh, tasks, memberships, vigil: Vigil::new(), clients, telemetry, endings }
     }
 
+    /// Ends the node, and lets it take no work from here on.
     pub(crate) fn end(&self, ending: Ending) {
+        self.vigil.on_drain();
         self.endings.end(ending);
     }
 }

@@ -7,7 +7,7 @@
 
 use std::{io, time::Duration};
 
-use opentelemetry_otlp::SpanExporter;
+use opentelemetry_otlp::{MetricExporter, SpanExporter};
 use opentelemetry_sdk::trace::SpanData;
 use perennial::Kind;
 use tokio::sync::mpsc;
@@ -17,12 +17,14 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util:
 use crate::{
     cli::{Cli, Verb},
     exit::{Exit, Failure},
-    tasks::{TaskEnd, Tasks},
+    node::Node,
+    tasks::TaskEnd,
 };
 
 mod collector;
 mod exporter;
 mod log;
+mod metrics;
 mod outage;
 pub(crate) mod settings;
 mod spans;
@@ -32,6 +34,7 @@ pub(crate) use log::{LogFormat, is_colour_wanted};
 
 use exporter::SpanSender;
 use log::Lines;
+use metrics::{Board, MetricSender};
 use settings::Otlp;
 use spans::{Counts, SpanQueue};
 
@@ -39,10 +42,10 @@ use spans::{Counts, SpanQueue};
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The names of the tasks here. The node goes on without them.
-pub(crate) const TASKS: [&str; 2] = ["log", "spans"];
+pub(crate) const TASKS: [&str; 3] = ["log", "spans", "metrics"];
 
 /// What is counted of telemetry itself. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Figures {
     pub(crate) lines: Lines,
     pub(crate) spans: Counts,
@@ -63,7 +66,7 @@ pub(crate) struct Telemetry {
 pub(crate) fn install(cli: &Cli) -> Result<Telemetry, Failure> {
     let filter = EnvFilter::try_new(&cli.log)
         .map_err(|error| Failure::new(Exit::Usage, format!("`{}` is not a log filter: {error}", cli.log)))?;
-    let figures = Figures { lines: Lines::new(), spans: Counts::default() };
+    let figures = Figures::default();
     let colour = is_colour_wanted(&io::stderr());
     let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
         vec![log::layer(cli.log_format, filter, &figures.lines, io::stderr, colour)];
@@ -93,24 +96,29 @@ impl Telemetry {
     ///
     /// Settings of the export that cannot be.
     pub(crate) fn connect(self, id: &str) -> Result<Connected, Failure> {
+        let Telemetry { figures, otlp } = self;
+        let Some((otlp, ended)) = otlp else { return Ok(Connected { figures, spans: None, metrics: None }) };
         let resource = collector::resource(id);
-        let counts = self.figures.spans.clone();
-        let sender = |(otlp, ended): (Otlp, mpsc::Receiver<SpanData>)| {
-            let Some(to) = otlp.traces else { return Ok(None) };
+        let Otlp { traces, metrics, batch_max, delay, interval, .. } = otlp;
+        let counts = || figures.spans.clone();
+        let spans = traces.map(|to| {
             let exporter = collector::span_exporter(&to, &resource)?;
-            let Otlp { batch_max, delay, .. } = otlp;
-            Ok(Some(SpanSender { exporter, ended, counts, batch_max, delay, timeout: to.timeout }))
-        };
-        let sender = self.otlp.map(sender).transpose()?.flatten();
-        Ok(Connected { figures: self.figures, sender })
+            Ok(SpanSender { exporter, ended, counts: counts(), batch_max, delay, timeout: to.timeout })
+        });
+        let metrics = metrics.map(|to| {
+            let (exporter, board) = (collector::metric_exporter(&to)?, Board::new(resource.clone()));
+            Ok(MetricSender { exporter, board, counts: counts(), interval, timeout: to.timeout })
+        });
+        let (spans, metrics) = (spans.transpose()?, metrics.transpose()?);
+        Ok(Connected { figures, spans, metrics })
     }
 }
 
 /// Telemetry that could be sent.
-#[derive(Debug)]
 pub(crate) struct Connected {
     figures: Figures,
-    sender: Option<SpanSender<SpanExporter>>,
+    spans: Option<SpanSender<SpanExporter>>,
+    metrics: Option<MetricSender<MetricExporter>>,
 }
 
 impl Connected {
@@ -119,11 +127,16 @@ impl Connected {
     }
 
     /// Starts to send.
-    pub(crate) fn start(self, tasks: &Tasks) -> Running {
+    pub(crate) fn start(self, node: &Node) -> Running {
         let stop = CancellationToken::new();
-        let [log, spans] = TASKS;
-        tasks.spawn(Kind::Service, log, self.figures.lines.clone().summarise());
-        let sender = self.sender.map(|sender| tasks.spawn(Kind::Service, spans, sender.run(stop.clone())));
+        let [log, spans, metrics] = TASKS;
+        node.tasks.spawn(Kind::Service, log, self.figures.lines.clone().summarise());
+        let sender = self.spans.map(|sender| node.tasks.spawn(Kind::Service, spans, sender.run(stop.clone())));
+        if let Some(sender) = self.metrics {
+            let of = node.clone();
+            let look = async move || crate::metrics::families(&of).await;
+            node.tasks.spawn(Kind::Service, metrics, sender.run(look, stop.clone()));
+        }
         Running { figures: self.figures, stop, sender }
     }
 }

@@ -1,22 +1,18 @@
 //! `perennial up`: starts the node, says that it is ready, waits for a reason to end, drains. Wiring only.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use perennial::{DrainReport, Ended, Kind, Mesh, MeshBuilder, SpawnError};
 use tokio::{
     io,
-    net::UnixListener,
     sync::mpsc,
     time::{MissedTickBehavior, interval},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::UpArgs,
-    control::{
-        self,
-        answers::join_failed,
-        socket::{self, SocketFile},
-    },
+    control::{Gauges, answers::join_failed},
     exit::{Exit, Failure},
     identity::{self, Identity, Source},
     lines::Line,
@@ -29,12 +25,17 @@ use crate::{
     state_dir::StateDir,
     tasks::Tasks,
     telemetry::{self, Figures, Telemetry},
+    up::entrances::Places,
 };
 
+mod entrances;
 mod settings;
 
 /// Farewells, flushes and the closing of the endpoint together.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is being answered when the mesh has drained gets this long to be answered.
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often ended tasks are looked at. A panic is told within this time.
 const TASK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,34 +47,30 @@ pub(crate) async fn run(args: UpArgs, telemetry: Telemetry) -> Result<Exit, Fail
     let identity = Identity::resolve(args.key_file.as_deref(), identity::secret_from_environment().as_deref())?;
     let builder = settings::builder(&args, &identity)?;
     let telemetry = telemetry.connect(&identity.key.public().to_string())?;
-    let control_path = match &args.control {
-        Some(path) => path.clone(),
-        None => socket::default_path(&short(identity.key.public()))?,
-    };
-    let (listener, socket_file) = socket::bind(&control_path)?;
-    let listener = UnixListener::from_std(listener)
-        .map_err(|error| Failure::io(format_args!("listen on {}", control_path.display()), &error))?;
+    let (entrances, places) = entrances::bind(&args, &short(identity.key.public())).await?;
     let state = args.state_dir.as_deref().map(StateDir::open).transpose()?;
     let mesh = spawn_mesh(&args, builder).await?;
-    let (node, output, endings) = assemble(&args, mesh, state.clone(), telemetry.figures());
-    let telemetry = telemetry.start(&node.tasks);
+    let (node, output, endings) = assemble(&args, mesh, entrances.gauges(), state.clone(), telemetry.figures());
+    let telemetry = telemetry.start(&node);
+    let closing = CancellationToken::new();
     let started = tokio::select! {
-        started = start(&args, &node, listener, state.as_ref()) => started,
+        started = start(&args, &node, state.as_ref()) => started,
         signal = signals.next() => Err(Failure::new(signal.exit(), format!("{} while starting", signal.name()))),
     };
     if let Err(failure) = started {
         node.mesh.drain(output::FLUSH_TIMEOUT).await;
         return Err(failure);
     }
-    say_ready(&args, &node, identity.source, &control_path);
-    output.line(&ready(&node, &control_path)).await;
+    entrances.open(&node, &closing);
+    say_ready(&args, &node, identity.source, &places);
+    output.line(&ready(&node, &places)).await;
     node.memberships.start_printing();
     let cause = wait(&node, &mut signals, endings).await;
     if let Some(state) = &state {
         // The last moment at which there are neighbours.
         state.save(&node.mesh).await;
     }
-    finish(&node, &output, telemetry, &mut signals, cause, socket_file).await
+    finish(&node, &output, telemetry, &mut signals, cause, closing).await
 }
 
 async fn spawn_mesh(args: &UpArgs, builder: MeshBuilder) -> Result<Mesh, Failure> {
@@ -96,6 +93,7 @@ async fn spawn_mesh(args: &UpArgs, builder: MeshBuilder) -> Result<Mesh, Failure
 fn assemble(
     args: &UpArgs,
     mesh: Mesh,
+    clients: Gauges,
     state: Option<StateDir>,
     telemetry: Figures,
 ) -> (Node, Output, mpsc::Receiver<Ending>) {
@@ -112,10 +110,11 @@ fn assemble(
     });
     let pipe_topic = args.pipe.then(|| args.topic.first().map(|topic| topic.id)).flatten();
     let memberships = Memberships::new(mesh.clone(), tasks.clone(), output.clone(), pipe_topic, state);
-    (Node::new(mesh, tasks, memberships, telemetry, endings), output, received)
+    (Node::new(mesh, tasks, memberships, clients, telemetry, endings), output, received)
 }
 
-async fn start(args: &UpArgs, node: &Node, listener: UnixListener, state: Option<&StateDir>) -> Result<(), Failure> {
+async fn start(args: &UpArgs, node: &Node, state: Option<&StateDir>) -> Result<(), Failure> {
+    node.tasks.spawn(Kind::Service, "vigil", node.vigil.clone().keep(node.clone()));
     if let Some(state) = state {
         node.mesh.recall(state.known());
         node.tasks.spawn(Kind::Service, "state", state.clone().keep(node.mesh.clone()));
@@ -124,7 +123,6 @@ async fn start(args: &UpArgs, node: &Node, listener: UnixListener, state: Option
     for topic in &args.topic {
         node.memberships.join(topic.clone(), peers.clone()).await.map_err(|error| join_failed(&error))?;
     }
-    node.tasks.spawn(Kind::Service, "control", control::run(listener, node.clone()));
     if let (true, Some(topic)) = (args.pipe, args.topic.first()) {
         start_pipe(args, node, topic);
     }
@@ -143,12 +141,13 @@ fn start_pipe(args: &UpArgs, node: &Node, topic: &TopicName) {
     });
 }
 
-fn ready(node: &Node, control_path: &Path) -> Line {
+fn ready(node: &Node, places: &Places) -> Line {
     Line::Ready {
         id: node.mesh.id().to_string(),
         addrs: dialable(node).iter().map(ToString::to_string).collect(),
         ticket: node.mesh.ticket().to_string(),
-        control: control_path.display().to_string(),
+        control: places.control.display().to_string(),
+        http: places.http.map(|address| address.to_string()),
     }
 }
 
@@ -157,7 +156,7 @@ fn dialable(node: &Node) -> Vec<SocketAddr> {
     node.mesh.addr().ip_addrs().copied().collect()
 }
 
-fn say_ready(args: &UpArgs, node: &Node, source: Source, control_path: &Path) {
+fn say_ready(args: &UpArgs, node: &Node, source: Source, places: &Places) {
     let addrs: Vec<String> = dialable(node).iter().map(ToString::to_string).collect();
     let ticket = node.mesh.ticket();
     say(format_args!("id        {}", node.mesh.id()));
@@ -168,7 +167,10 @@ fn say_ready(args: &UpArgs, node: &Node, source: Source, control_path: &Path) {
         (Source::KeyFile | Source::NewKeyFile, _) => {}
     }
     say(format_args!("listening {}", addrs.join(", ")));
-    say(format_args!("control   {}", control_path.display()));
+    say(format_args!("control   {}", places.control.display()));
+    if let Some(address) = places.http {
+        say(format_args!("http      http://{address}"));
+    }
     say(format_args!("ticket    {ticket}"));
     let topic = args.topic.first().map_or_else(|| "NAME".to_owned(), |topic| shell_quoted(&topic.to_string()));
     say(format_args!("join from another shell with\n  perennial up --join {ticket} --topic {topic}"));
@@ -202,6 +204,7 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
             },
             ended = node.mesh.closed() => return Cause::Mesh(ended),
             _ = task_check.tick() => {
+                node.vigil.on_turn();
                 for name in node.tasks.take_panicked() {
                     // A control client's panic is its own, and the node works untold; it cannot do without the others.
                     if name != "control-client" && !telemetry::TASKS.contains(&name) {
@@ -220,8 +223,9 @@ async fn finish(
     telemetry: telemetry::Running,
     signals: &mut Signals,
     cause: Cause,
-    socket_file: SocketFile,
+    closing: CancellationToken,
 ) -> Result<Exit, Failure> {
+    node.vigil.on_drain();
     say_cause(&cause);
     let report = tokio::select! {
         biased; // The second signal wins even over a drain that is just done.
@@ -233,10 +237,11 @@ async fn finish(
     };
     let printed = tokio::time::timeout(output::FLUSH_TIMEOUT, node.memberships.printed()).await.is_ok();
     let written = output.close(output::FLUSH_TIMEOUT).await;
+    closing.cancel();
+    node.tasks.wait_for_none_of(Kind::ControlClient, ANSWERS_TIMEOUT).await;
     telemetry.flush().await;
     node.tasks.abort_all(output::FLUSH_TIMEOUT).await;
     telemetry.close();
-    drop(socket_file);
     verdict(&cause, &report, printed && written)
 }
 

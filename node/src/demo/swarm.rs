@@ -22,8 +22,8 @@ use tokio::{
 
 use crate::{
     cli::CONTROL_VARIABLE,
-    client::Question,
-    control::protocol::{LedgerView, Request, Stopping},
+    client::api::Api,
+    control::protocol::{LedgerView, Stopping},
     demo::{deliveries::Deliveries, links::Links},
     exit::{Exit, Failure},
     identity,
@@ -252,14 +252,14 @@ impl Swarm {
     }
 
     /// The ledger of node `number`, after at most `settle`.
-    pub(crate) fn ledger(&self, number: usize, settle: Duration) -> Result<LedgerView, Failure> {
-        tokio::task::block_in_place(|| self.question(number)?.settled_ledger(settle))
+    pub(crate) async fn ledger(&self, number: usize, settle: Duration) -> Result<LedgerView, Failure> {
+        self.api(number).settled_ledger(settle).await
     }
 
     /// Asks every node to drain, all at once, and waits for their exits.
     pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
         for number in 0..self.members.len() {
-            let _: Stopping = tokio::task::block_in_place(|| self.question(number)?.ask(&Request::Stop))?;
+            let _: Stopping = self.api(number).order("/v1/stop").await?;
         }
         let deadline = Instant::now() + STOP_TIMEOUT;
         for (number, member) in self.members.iter_mut().enumerate() {
@@ -286,8 +286,8 @@ impl Swarm {
         }
     }
 
-    fn question(&self, number: usize) -> Result<Question, Failure> {
-        Question::to(self.file(&format!("node-{}", number + 1), "sock"))
+    fn api(&self, number: usize) -> Api {
+        Api::of_socket(self.file(&format!("node-{}", number + 1), "sock"))
     }
 
     fn file(&self, name: &str, extension: &str) -> PathBuf {

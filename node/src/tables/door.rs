@@ -147,6 +147,7 @@ mod tests {
                 resumed: 1,
             }],
             refusals: BTreeMap::from([("denied".into(), 0), ("evicted".into(), 2)]),
+            clients: Vec::new(),
         };
         assert_eq!(
             limits(&view),

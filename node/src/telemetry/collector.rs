@@ -3,7 +3,7 @@
 
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{
-    ExporterBuildError, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+    ExporterBuildError, MetricExporter, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
     tonic_types::transport::ClientTlsConfig,
 };
 use opentelemetry_sdk::{Resource, trace::SpanExporter as _};
@@ -31,32 +31,43 @@ pub(super) fn resource(id: &str) -> Resource {
     Resource::builder_empty().with_attributes(attributes.chain(own).chain(instance)).build()
 }
 
+/// Both signals have builders of the same form and of no common type. Retries are the library's: three within the timeout
+/// of the request, of what a collector says is worth it.
+macro_rules! exporter {
+    ($builder:expr, $to:expr) => {
+        match $to.protocol {
+            Protocol::Grpc => {
+                let builder = $builder.with_tonic().with_retry_policy(RetryPolicy::recommended()).with_tls_for($to);
+                builder.with_endpoint(&$to.endpoint).with_timeout($to.timeout).build()
+            }
+            Protocol::HttpProtobuf => {
+                let builder = $builder.with_http().with_retry_policy(RetryPolicy::recommended());
+                let builder = builder.with_protocol(opentelemetry_otlp::Protocol::HttpBinary);
+                builder.with_endpoint(&$to.endpoint).with_timeout($to.timeout).build()
+            }
+        }
+        .map_err(|error| impossible(&error))
+    };
+}
+
 /// Must be called within the runtime that is to drive the connection.
 ///
 /// # Errors
 ///
 /// What the address or the standard variables ask for cannot be.
 pub(super) fn span_exporter(to: &Destination, resource: &Resource) -> Result<SpanExporter, Failure> {
-    let builder = SpanExporter::builder();
-    let built = match to.protocol {
-        Protocol::Grpc => {
-            let builder = builder.with_tonic().with_retry_policy(retries()).with_tls_config_for(to);
-            builder.with_endpoint(&to.endpoint).with_timeout(to.timeout).build()
-        }
-        Protocol::HttpProtobuf => {
-            let builder = builder.with_http().with_retry_policy(retries());
-            let protocol = opentelemetry_otlp::Protocol::HttpBinary;
-            builder.with_protocol(protocol).with_endpoint(&to.endpoint).with_timeout(to.timeout).build()
-        }
-    };
-    let mut exporter = built.map_err(|error| impossible(&error))?;
+    let mut exporter = exporter!(SpanExporter::builder(), to)?;
     exporter.set_resource(resource);
     Ok(exporter)
 }
 
-/// The library's: three within the timeout of the batch, of what a collector says is worth it.
-fn retries() -> RetryPolicy {
-    RetryPolicy::recommended()
+/// The same for metrics, which bring what they are of along.
+///
+/// # Errors
+///
+/// As [`span_exporter`].
+pub(super) fn metric_exporter(to: &Destination) -> Result<MetricExporter, Failure> {
+    exporter!(MetricExporter::builder(), to)
 }
 
 fn impossible(error: &ExporterBuildError) -> Failure {
@@ -65,7 +76,7 @@ fn impossible(error: &ExporterBuildError) -> Failure {
 
 /// TLS where the address says so, and whom to trust with it: the certificate authorities the web trusts.
 trait WithTls: WithTonicConfig + Sized {
-    fn with_tls_config_for(self, to: &Destination) -> Self {
+    fn with_tls_for(self, to: &Destination) -> Self {
         let is_tls = to.endpoint.starts_with("https:");
         if is_tls { self.with_tls_config(ClientTlsConfig::new().with_enabled_roots()) } else { self }
     }

@@ -75,20 +75,16 @@ pub(crate) fn is_colour_wanted(stream: &impl IsTerminal) -> bool {
 }
 
 /// What every place has said lately. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Lines(Arc<Shared>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     throttle: Mutex<Throttle<Site>>,
     suppressed: AtomicU64,
 }
 
 impl Lines {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Shared { throttle: Mutex::new(Throttle::new()), suppressed: AtomicU64::new(0) }))
-    }
-
     /// Lines that were not shown, since the start.
     pub(crate) fn suppressed(&self) -> u64 {
         self.0.suppressed.load(Ordering::Relaxed)
@@ -185,7 +181,7 @@ mod tests {
 
     /// What is on stderr after `say`, line by line.
     fn written(format: LogFormat, filter: &str, say: impl FnOnce(&Lines)) -> Vec<String> {
-        let (paper, lines) = (Paper::default(), Lines::new());
+        let (paper, lines) = (Paper::default(), Lines::default());
         let sink = paper.clone();
         let filter = EnvFilter::new(filter);
         let layer = layer(format, filter, &lines, move || sink.clone(), false);

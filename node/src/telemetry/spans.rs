@@ -55,7 +55,7 @@ where
         .with_filter(FilterFn::new(is_exported).and(LevelFilter::INFO))
 }
 
-/// What became of the spans that ended. Cheap to clone.
+/// What became of the spans that ended and of the pushes that were due. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counts(Arc<Counters>);
 
@@ -64,9 +64,11 @@ struct Counters {
     exported: AtomicU64,
     dropped: AtomicU64,
     failed: AtomicU64,
+    pushed: AtomicU64,
+    pushes_failed: AtomicU64,
 }
 
-/// [`Counts`] at one moment.
+/// Spans so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Spans {
     /// A collector took them.
@@ -77,10 +79,28 @@ pub(crate) struct Spans {
     pub(crate) failed: u64,
 }
 
+/// Pushes of the metrics so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Pushes {
+    pub(crate) exported: u64,
+    /// No collector took it in time.
+    pub(crate) failed: u64,
+}
+
 impl Counts {
     pub(crate) fn read(&self) -> Spans {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Spans { exported: read(&self.0.exported), dropped: read(&self.0.dropped), failed: read(&self.0.failed) }
+    }
+
+    pub(crate) fn pushes(&self) -> Pushes {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Pushes { exported: read(&self.0.pushed), failed: read(&self.0.pushes_failed) }
+    }
+
+    pub(super) fn note_push(&self, is_pushed: bool) {
+        let counter = if is_pushed { &self.0.pushed } else { &self.0.pushes_failed };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn note_exported(&self, spans: usize) {

@@ -43,11 +43,14 @@ pub(super) struct Summary<S> {
     pub(super) suppressed: u64,
 }
 
-impl<S: Copy + Eq + Hash> Throttle<S> {
-    pub(super) fn new() -> Self {
+/// Derived it would ask for a place that has a default.
+impl<S> Default for Throttle<S> {
+    fn default() -> Self {
         Self { sites: HashMap::new(), others: None }
     }
+}
 
+impl<S: Copy + Eq + Hash> Throttle<S> {
     /// Whether a line of `site` is shown at `now`.
     pub(super) fn allow(&mut self, site: S, now: Instant) -> bool {
         let is_room = self.sites.len() < SITES_MAX || self.sites.contains_key(&site);
@@ -113,7 +116,7 @@ mod tests {
     #[test]
     fn a_flood_shows_its_first_lines_and_one_summary() {
         let start = Instant::now();
-        let mut throttle = Throttle::new();
+        let mut throttle = Throttle::default();
         assert_eq!(shown(&mut throttle, 1, 1000, start), u64::from(LINES_MAX));
         assert_eq!(throttle.close_ended(start + INTERVAL / 2), []);
         let summary = Summary { site: 1, suppressed: 1000 - u64::from(LINES_MAX) };
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     fn a_place_that_says_little_is_never_cut_and_leaves_nothing_behind() {
         let start = Instant::now();
-        let mut throttle = Throttle::new();
+        let mut throttle = Throttle::default();
         for second in 0..3600 {
             assert!(throttle.allow(1, start + Duration::from_secs(second)));
         }
@@ -135,7 +138,7 @@ mod tests {
     #[test]
     fn a_flood_in_one_place_silences_no_other() {
         let start = Instant::now();
-        let mut throttle = Throttle::new();
+        let mut throttle = Throttle::default();
         shown(&mut throttle, 1, 1000, start);
         assert_eq!(shown(&mut throttle, 2, 3, start), 3);
     }
@@ -143,7 +146,7 @@ mod tests {
     #[test]
     fn every_line_is_shown_or_told_however_floods_and_summaries_fall() {
         let start = Instant::now();
-        let mut throttle = Throttle::new();
+        let mut throttle = Throttle::default();
         let (mut said, mut shown, mut told) = (0, 0, 0);
         for step in 0..5000_u64 {
             let now = start + Duration::from_millis(step * 97);
@@ -164,7 +167,7 @@ mod tests {
     #[test]
     fn beyond_the_bound_places_share_one_count_and_none_is_forgotten() {
         let start = Instant::now();
-        let mut throttle = Throttle::new();
+        let mut throttle = Throttle::default();
         let places = SITES_MAX as u32 + 100;
         let all: u64 = (0..places).map(|site| shown(&mut throttle, site, 2, start)).sum();
         assert_eq!(throttle.sites.len(), SITES_MAX);
