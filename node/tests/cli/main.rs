@@ -2,6 +2,7 @@
 //!
 //! Each file is a chapter. `process.rs` starts and reads the processes; nothing here looks inside them.
 
+mod collector;
 mod control;
 mod demo;
 mod door;
@@ -11,4 +12,5 @@ mod settings;
 mod soak;
 mod state_dir;
 mod stock;
+mod telemetry;
 mod up;

@@ -61,7 +61,12 @@ pub(crate) struct Up {
 impl Up {
     /// Starts `perennial up --json` with `args` and waits until it is ready.
     pub(crate) fn json(directory: &Path, args: &[&str]) -> Self {
-        let mut up = Self::start(directory, &[&["--json"], args].concat());
+        Self::json_with(directory, args, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn json_with(directory: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut up = Self::start(directory, &[&["--json"], args].concat(), variables);
         up.ready = serde_json::from_str(&up.line()).expect("a JSON object");
         assert_eq!(up.ready["event"], "ready", "ready is the first line: {}", up.ready);
         up
@@ -69,13 +74,14 @@ impl Up {
 
     /// Starts `perennial up` with `args`. Waits until it told how to join it.
     pub(crate) fn plain(directory: &Path, args: &[&str]) -> Self {
-        let mut up = Self::start(directory, args);
+        let mut up = Self::start(directory, args, &[]);
         up.told("perennial up --join");
         up
     }
 
-    fn start(directory: &Path, args: &[&str]) -> Self {
+    fn start(directory: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = perennial(directory)
+            .envs(variables.iter().copied())
             .arg("up")
             .args(args)
             .stdin(Stdio::piped())
