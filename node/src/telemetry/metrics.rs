@@ -183,7 +183,8 @@ fn unit(unit: Option<&'static str>) -> &'static str {
         Some("bytes") => "By",
         Some("seconds") => "s",
         Some(other) => other,
-        None => "1",
+        // Not `1`: what makes names for Prometheus of it takes a gauge of that unit for a ratio.
+        None => "",
     }
 }
 
