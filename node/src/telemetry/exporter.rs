@@ -72,9 +72,8 @@ impl<E: SpanExporter> SpanSender<E> {
             tokio::select! {
                 biased; // A trickle must not stretch the delay.
                 () = &mut delay => break,
-                taken = self.ended.recv_many(batch, self.batch_max - batch.len()) => match taken {
-                    0 => break,
-                    _ => {}
+                taken = self.ended.recv_many(batch, self.batch_max - batch.len()) => if taken == 0 {
+                    break; // Closed: the next call says so.
                 }
             }
         }
@@ -336,12 +335,13 @@ mod tests {
         world.end_spans(10 * QUEUE);
         let full = perennial_heap::live().bytes;
         assert!(full > 0, "this test runs with the counting allocator");
-        for _ in 0..100 {
+        for _ in 0..300 {
             world.end_spans(1000);
             pass(Duration::from_secs(1)).await;
         }
         let grown = perennial_heap::live().bytes.saturating_sub(full);
-        // A hundred thousand spans are 60 MB. Other tests of this process have their heap in the sum.
-        assert!(grown < 10_000_000, "{grown} bytes more than with a full queue");
+        println!("{grown} bytes more after 300000 spans than with a full queue");
+        // They are 180 MB. Other tests of this process have their heap in the sum, whole nodes among them.
+        assert!(grown < 40_000_000, "{grown} bytes more than with a full queue");
     }
 }

@@ -123,7 +123,8 @@ impl Board {
                 let (latest, of) = (self.latest.clone(), family.name);
                 let observe = move |observer: &dyn AsyncInstrument<_>| show(&latest, of, observer, $number);
                 let builder = meter.$kind(name).with_description(family.help).with_unit(unit(family.unit));
-                drop(builder.with_callback(observe).build());
+                // The provider keeps the callback, and with it the instrument.
+                let _handle = builder.with_callback(observe).build();
             }};
         }
         match (family.form, is_real, is_signed) {

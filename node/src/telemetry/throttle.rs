@@ -16,8 +16,8 @@ const LINES_MAX: u32 = 60;
 /// From the first line on.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Places that are counted apart; this program and its libraries have about a thousand that can talk at `info`. Those
-/// beyond share one count.
+/// Places that are counted apart; those beyond share one count. Guess: this program has some thirty that log at `info` and
+/// above, its libraries a few hundred. Change it if a summary ever names a place that is not the one talking.
 const SITES_MAX: usize = 1024;
 
 /// The state of every place that said something in its current interval.
