@@ -11,7 +11,6 @@ mod line_reader;
 mod lines;
 mod listener;
 mod memberships;
-#[expect(dead_code, reason = "the route `/metrics` will ask")]
 mod metrics;
 mod names;
 mod node;

@@ -19,6 +19,7 @@ use prometheus_client::{
 
 use crate::{
     exit::{Exit, Failure},
+    listener::{Counts, Gauge},
     node::Node,
     panics,
     tasks::Tasks,
@@ -67,7 +68,7 @@ pub(crate) async fn render(node: &Node, format: Format) -> Result<String, Failur
 ///
 /// The node is shutting down.
 pub(crate) async fn families(node: &Node) -> Result<Vec<Family>, Failure> {
-    let snapshot = Snapshot::take(&node.mesh, &node.tasks, &node.telemetry).await;
+    let snapshot = Snapshot::take(&node.mesh, &node.tasks, node.clients.iter(), &node.telemetry).await;
     let snapshot = snapshot.map_err(|MeshGone| Failure::new(Exit::Unavailable, "the node is shutting down"))?;
     Ok(snapshot.families())
 }
@@ -84,6 +85,8 @@ struct Snapshot {
     panics: u64,
     /// Tasks of the runtime, iroh's own included.
     runtime_tasks: u64,
+    /// Of the control API's doors: the name, the clients there may be, and what was counted.
+    clients: Vec<(&'static str, usize, Counts)>,
     /// Handshakes under way.
     handshakes: u64,
     /// Live heap and the allocations it is in, where the allocator tells.
@@ -93,7 +96,12 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    async fn take(mesh: &Mesh, tasks: &Tasks, telemetry: &Figures) -> Result<Self, MeshGone> {
+    async fn take<'a>(
+        mesh: &Mesh,
+        tasks: &Tasks,
+        clients: impl Iterator<Item = (&'static str, &'a Gauge)>,
+        telemetry: &Figures,
+    ) -> Result<Self, MeshGone> {
         let census = mesh.census().await?;
         let vitals = crate::vitals::look();
         Ok(Self {
@@ -103,6 +111,7 @@ impl Snapshot {
             standings: census.peers.iter().map(|peer| mesh.standing(&peer.id)).collect(),
             panics: panics::count(),
             runtime_tasks: vitals.alive_tasks,
+            clients: clients.map(|(door, gauge)| (door, gauge.max(), gauge.read())).collect(),
             handshakes: mesh.ledger_counters().alive(Kind::Handshake),
             heap: vitals.heap_bytes.zip(vitals.heap_blocks),
             process: Vitals::read(),

@@ -141,6 +141,7 @@ impl Snapshot {
         self.maps(&mut page);
         self.dials(&mut page);
         self.gossip(&mut page);
+        self.clients(&mut page);
         self.telemetry(&mut page);
         page.families
     }
@@ -331,6 +332,18 @@ impl Snapshot {
         let queues = [("outbox", outbox), ("inbox", inbox)];
         let queues = queues.map(|(queue, frames)| (label("queue", queue), frames as u64));
         page.gauges("perennial_gossip_queue_frames", "Frames waiting: to be written, or for their topic", queues);
+    }
+
+    fn clients(&self, page: &mut Page) {
+        let doors = || self.clients.iter().map(|(door, max, counts)| (label("door", *door), *max as u64, counts));
+        let max = doors().map(|(door, max, _)| (door, max));
+        page.gauges("perennial_client_max", "Clients of the control API that a door lets in at one time", max);
+        let used = doors().map(|(door, _, counts)| (door, counts.in_use as u64));
+        page.gauges("perennial_client_used", "Clients of the control API, those that listen included", used);
+        let high_water = doors().map(|(door, _, counts)| (door, counts.high_water as u64));
+        page.gauges("perennial_client_high_water", "The most clients a door had at one time", high_water);
+        let accepted = doors().map(|(door, _, counts)| (door, counts.accepted));
+        page.counters("perennial_client_accepted", "Clients since the start", accepted);
     }
 
     fn telemetry(&self, page: &mut Page) {

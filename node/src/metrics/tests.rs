@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
     time::Duration,
 };
 
@@ -9,9 +10,13 @@ use expect_test::expect;
 use perennial::{Event, Reason, TopicHandle, TopicId};
 
 use super::*;
+use crate::listener::CappedListener;
 
 /// Whatever a test waits for happens within this long, or it failed.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Of the one door these nodes have.
+const CLIENTS_MAX: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
 /// One sample: the name as written, its labels, its value.
 #[derive(Debug)]
@@ -108,7 +113,11 @@ async fn two_that_have_talked() -> [(Mesh, TopicHandle); 2] {
 }
 
 async fn scrape(mesh: &Mesh, format: Format) -> String {
-    let snapshot = Snapshot::take(mesh, &Tasks::new(mesh.ledger_counters()), &Figures::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let door = tokio::net::UnixListener::bind(directory.path().join("door")).unwrap();
+    let door = CappedListener::new(door, CLIENTS_MAX).gauge();
+    let tasks = Tasks::new(mesh.ledger_counters());
+    let snapshot = Snapshot::take(mesh, &tasks, [("control", &door)].into_iter(), &Figures::default()).await.unwrap();
     write(snapshot.families(), format)
 }
 
@@ -167,6 +176,10 @@ async fn names_types_units_and_labels_are_as_promised() {
         perennial_gossip_sent counter - {}
         perennial_gossip_dropped counter - {reason}
         perennial_gossip_queue_frames gauge - {queue}
+        perennial_client_max gauge - {door}
+        perennial_client_used gauge - {door}
+        perennial_client_high_water gauge - {door}
+        perennial_client_accepted counter - {door}
         perennial_log_suppressed counter - {}
         perennial_telemetry_span counter - {outcome}
         perennial_telemetry_push counter - {outcome}"#]]
@@ -206,6 +219,7 @@ async fn values_are_those_of_the_census() {
     assert_eq!(of_two.sum("perennial_neighbor_active"), 1.0);
     assert_eq!(of_two.value("perennial_limit_max", &[("limit", "connections_max")]), 128.0);
     assert_eq!(of_two.value("perennial_listener_accepting", &[("listener", "0")]), 1.0);
+    assert_eq!(of_two.value("perennial_client_max", &[("door", "control")]), 16.0);
     assert!(of_two.value("process_open_fds", &[]) > 3.0 && of_two.value("process_threads", &[]) > 1.0);
 }
 
