@@ -10,6 +10,12 @@
 //! keeps a connection alive), `connection` (one loop per QUIC connection), `topic` (one loop per topic, thinking in
 //! `topic/state`), `peer` (one supervisor per remote, thinking in `peer/state`), `peers`, `topics`, [`mesh`].
 //! Files marked `[pure]` touch no clock, no network and no global randomness.
+//!
+//! # What it tells
+//!
+//! By [`tracing`], under targets that begin with `perennial`: what happens as events, and one span for each operation
+//! (`dial`, `handshake`, `join`, `publish`, `drain`) with its `outcome`. No span lives longer than its operation, so it is
+//! safe to collect them; those of the libraries underneath do. Changes of state have the target `perennial::state`.
 
 mod acceptor;
 pub mod access;

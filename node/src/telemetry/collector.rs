@@ -11,24 +11,18 @@ use opentelemetry_sdk::{Resource, trace::SpanExporter as _};
 use super::settings::{Destination, Protocol};
 use crate::exit::{Exit, Failure};
 
-/// What a collector is told of this process: `service.name` unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` says
-/// otherwise, its version, and the node's id, by which the telemetry of many nodes is told apart.
+/// What a collector is told of this process: its name, its version, and the node's id, by which the telemetry of many nodes
+/// is told apart; each unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` says otherwise.
 pub(super) fn resource(id: &str) -> Resource {
-    let of_environment = Resource::builder().build();
-    let name = of_environment.get(&"service.name".into()).map(|name| name.to_string());
-    let named = name.filter(|name| !name.starts_with("unknown_service"));
-    let own = Resource::builder_empty()
-        .with_attributes([
-            KeyValue::new("service.name", named.unwrap_or_else(|| "perennial".into())),
-            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-            KeyValue::new("service.instance.id", id.to_owned()),
-        ])
-        .build();
-    // The later of two wins, and what the operator set is to win.
-    let instance = of_environment.get(&"service.instance.id".into()).map(|id| KeyValue::new("service.instance.id", id));
-    let attributes = of_environment.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
-    let own = own.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
-    Resource::builder_empty().with_attributes(attributes.chain(own).chain(instance)).build()
+    let given = Resource::builder().build();
+    // The SDK has a name for what has none.
+    let is_given =
+        |key: &'static str| given.get(&key.into()).is_some_and(|value| !value.as_str().starts_with("unknown_service"));
+    let own =
+        [("service.name", "perennial"), ("service.version", env!("CARGO_PKG_VERSION")), ("service.instance.id", id)];
+    let missing = own.into_iter().filter(|(key, _)| !is_given(key));
+    let missing: Vec<_> = missing.map(|(key, value)| KeyValue::new(key, value.to_owned())).collect();
+    Resource::builder().with_attributes(missing).build()
 }
 
 /// Both signals have builders of the same form and of no common type. Retries are the library's: three within the timeout

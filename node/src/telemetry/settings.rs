@@ -15,7 +15,7 @@ pub(crate) struct Otlp {
     pub(crate) traces: Option<Destination>,
     /// `None`: metrics are not exported.
     pub(crate) metrics: Option<Destination>,
-    /// Ended spans that may wait. Twice what a node of fifty peers ends in a storm of redials; a span is half a KiB.
+    /// Ended spans that may wait, of about a KiB each.
     pub(crate) queue_max: usize,
     /// Spans of one request.
     pub(crate) batch_max: usize,
@@ -69,7 +69,7 @@ impl Signal {
     }
 }
 
-/// The SDK's own, within bounds. At most 8 MiB wait.
+/// The SDK's own defaults, within bounds. At most some 16 MiB wait.
 const QUEUE: (u64, RangeInclusive<u64>) = (2048, 1..=16_384);
 const BATCH: (u64, RangeInclusive<u64>) = (512, 1..=2048);
 /// In milliseconds, as the variables are. A minute is longer than anybody should wait for anything here.

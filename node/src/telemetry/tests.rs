@@ -10,6 +10,7 @@ use iroh::{
     Endpoint, EndpointAddr,
     endpoint::{PortmapperConfig, presets},
 };
+use opentelemetry::trace::Status;
 use opentelemetry_sdk::trace::SpanData;
 use perennial::{Limits, Mesh, TopicHandle, TopicId};
 use tokio::sync::mpsc;
@@ -154,6 +155,56 @@ async fn under_churn_at_debug_no_span_gathers_events_or_outlives_its_operation()
     assert_eq!((names["join"], names["drain"]), (ROUNDS + 1, ROUNDS - 2), "{names:?}");
     assert!(names["dial"] >= ROUNDS && names["handshake"] >= ROUNDS && names["publish"] >= 3 * ROUNDS - 6, "{names:?}");
     assert_eq!(names.len(), 5, "{names:?}");
+}
+
+#[tokio::test]
+async fn an_operation_that_fails_says_how() {
+    let mut watching = watch();
+    let mesh = Mesh::builder().limits(Limits { topics_max: 1, ..Limits::default() }).spawn().await.unwrap();
+    let topic = member(&mesh, Vec::new()).await;
+    topic.publish(vec![0; 5000]).await.expect_err("it is too large");
+    mesh.join(TopicId::from_bytes([8; 32]), Vec::<EndpointAddr>::new()).await.expect_err("it is one too many");
+    mesh.drain(DEADLINE).await;
+    topic.publish("too late").await.expect_err("the topic is closed");
+    let told: Vec<_> = std::iter::from_fn(|| watching.exported.try_recv().ok())
+        .map(|span| {
+            let outcome = span.attributes.iter().find(|attribute| attribute.key.as_str() == "outcome");
+            let is_error = matches!(span.status, Status::Error { .. });
+            format!("{} {} {is_error}", span.name, outcome.expect("an outcome").value)
+        })
+        .collect();
+    let expected = [
+        "join joined false",
+        "publish too-large true",
+        "join too-many-topics true",
+        "drain drained false",
+        "publish closed true",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn nothing_but_our_own_from_info_up_is_let_through_and_no_span_holds_much() {
+    let mut watching = watch();
+    drop(tracing::info_span!(target: "noq::connection", "a"));
+    drop(tracing::error_span!(target: "iroh::endpoint", "b"));
+    drop(tracing::error_span!(target: "ractor", "c"));
+    drop(tracing::error_span!(target: "h2::client", "d"));
+    drop(tracing::error_span!(target: "hyper_util::client", "e"));
+    drop(tracing::error_span!(target: "tonic", "f"));
+    drop(tracing::error_span!(target: "opentelemetry_sdk", "g"));
+    drop(tracing::error_span!(target: "perennials", "h"));
+    drop(tracing::debug_span!(target: "perennial::peer", "i"));
+    let ours = tracing::info_span!(target: "perennial::peer", "ours").entered();
+    for number in 0..1000 {
+        tracing::info!(target: "perennial::peer", number, "shown");
+        tracing::debug!(target: "perennial::peer", number, "ours, and not shown");
+        tracing::error!(target: "noq::connection", number, "not ours");
+    }
+    drop(ours);
+    let span = watching.exported.try_recv().expect("one is ours");
+    assert_eq!((span.name.as_ref(), span.events.len(), span.events.dropped_count), ("ours", 16, 984));
+    assert!(watching.exported.try_recv().is_err(), "and one only");
 }
 
 /// Why no operation here enters its span, and that the watch would notice.
