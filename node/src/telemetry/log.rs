@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::{
-    EnvFilter, Layer,
+    Layer,
     filter::FilterExt,
     fmt::{self, MakeWriter},
     layer::{Context, Filter},
@@ -46,7 +46,7 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 /// A layer that writes what passes `filter`, and of that no more than one place may say.
 pub(super) fn layer<S, W>(
     format: LogFormat,
-    filter: EnvFilter,
+    filter: impl Filter<S> + Send + Sync + 'static,
     lines: &Lines,
     writer: W,
     colour: bool,
@@ -160,7 +160,7 @@ impl Hash for Site {
 mod tests {
     use std::io;
 
-    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::{EnvFilter, layer::SubscriberExt, reload};
 
     use super::*;
 
@@ -218,6 +218,29 @@ mod tests {
             assert_eq!(lines.suppressed(), 0);
         });
         assert_eq!(said.len(), 400);
+    }
+
+    #[test]
+    fn a_filter_that_changes_changes_what_is_shown_and_not_what_was_counted() {
+        let (paper, lines) = (Paper::default(), Lines::default());
+        let sink = paper.clone();
+        let (filter, handle) = reload::Layer::new(EnvFilter::new("info"));
+        let layer = layer(LogFormat::Text, filter, &lines, move || sink.clone(), false);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            for filter in ["info", "off", "debug"] {
+                handle.reload(EnvFilter::new(filter)).unwrap();
+                for _ in 0..50 {
+                    // Written once: it is one place.
+                    let say = || tracing::info!(filter, "flood");
+                    say();
+                }
+                tracing::debug!(filter, "looked at");
+            }
+        });
+        let written = paper.0.lock().unwrap().clone();
+        let written = String::from_utf8(written).unwrap();
+        let count = |part: &str| written.lines().filter(|line| line.contains(part)).count();
+        assert_eq!((count("flood"), count("looked at"), lines.suppressed()), (60, 1, 40), "{written}");
     }
 
     #[test]
