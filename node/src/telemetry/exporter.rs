@@ -30,7 +30,7 @@ pub(super) struct SpanSender<E> {
 
 impl<E: SpanExporter> SpanSender<E> {
     /// Sends until it is stopped, then what is still waiting. Whoever stops it decides how long to wait for that: what is
-    /// left when this is dropped is counted as failed.
+    /// queued or on its way when this is dropped is counted as failed.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut outage = Outage::default();
         let mut batch = Vec::new();
