@@ -18,6 +18,7 @@ use crate::{
     mishaps::Loop,
     retirement::Departure,
     stores::StoreUse,
+    traffic::Traffic,
 };
 
 /// A node at one moment.
@@ -47,6 +48,8 @@ pub struct Census {
     pub redials: RedialCensus,
     /// What was refused, ignored, dropped and closed, by reason.
     pub counts: Counts,
+    /// What its topics carried since the start.
+    pub traffic: Traffic,
     /// The loops that ended other than in order, and how often. Those that did not are left out.
     pub crashes: Vec<(Loop, u64)>,
     /// The maps, queues and caches of the node, those of its topics not included.
@@ -115,6 +118,10 @@ pub struct ConnectionCensus {
     pub departed: Option<(Departure, Duration)>,
     /// Frames waiting to be written.
     pub queued_frames: usize,
+    /// Bytes sent, over all paths; 0 once its task has let go of it.
+    pub bytes_sent: u64,
+    /// Bytes received, over all paths; 0 once its task has let go of it.
+    pub bytes_received: u64,
     /// The address of the selected path.
     pub path: Option<TransportAddr>,
     /// The round-trip time of the selected path.

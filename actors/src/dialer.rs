@@ -15,6 +15,7 @@ use crate::{
     handshake::{Failed, HalfOpen, HandshakeError},
     limits::Limits,
     mishaps::Loop,
+    operation::Operation,
     redial,
     supervisor::Nursery,
     wire,
@@ -28,8 +29,9 @@ pub(crate) async fn run(
     limits: Arc<Limits>,
     nursery: Nursery,
 ) -> Result<Established, HandshakeError> {
+    let operation = Operation::dial(peer);
     let attempt = HalfOpen::new(connect(endpoint, peer), permit, Side::Dialed);
-    tokio::select! {
+    let outcome = tokio::select! {
         strike = nursery.faults.strike(Loop::Dial, Some(&peer)) => {
             // A frozen dial still has its deadline.
             match timeout(limits.dial_timeout, strike.land()).await {
@@ -38,7 +40,12 @@ pub(crate) async fn run(
             }
         }
         outcome = attempt.finish(limits.dial_timeout) => outcome,
+    };
+    match &outcome {
+        Ok(_) => operation.succeed("connected"),
+        Err(error) => operation.fail(error.name()),
     }
+    outcome
 }
 
 /// Begins the dial of a probe, which has an endpoint, a deadline and a caller of its own.

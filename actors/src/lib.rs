@@ -10,6 +10,12 @@
 //! keeps a connection alive), `connection` (one loop per QUIC connection), `topic` (one loop per topic, thinking in
 //! `topic/state`), `peer` (one supervisor per remote, thinking in `peer/state`), `peers`, `topics`, [`mesh`].
 //! Files marked `[pure]` touch no clock, no network and no global randomness.
+//!
+//! # What it tells
+//!
+//! By [`tracing`], under targets that begin with `perennial`: what happens as events, and one span for each operation
+//! (`dial`, `handshake`, `join`, `publish`, `drain`) with its `outcome`. No span lives longer than its operation, so it is
+//! safe to collect them; those of the libraries underneath do. Changes of state have the target `perennial::state`.
 
 mod acceptor;
 pub mod access;
@@ -34,6 +40,7 @@ mod listeners;
 pub mod lives;
 pub mod mesh;
 pub mod mishaps;
+mod operation;
 mod peer;
 mod peers;
 mod pressure;
@@ -49,6 +56,7 @@ pub mod testing;
 mod testing;
 mod topic;
 mod topics;
+pub mod traffic;
 pub mod vitals;
 mod wire;
 
@@ -56,7 +64,7 @@ pub use access::{Access, Admission, AdmitAll, Standing};
 pub use admission::usage::{LimitUse, ListenerUse};
 pub use census::Census;
 pub use close::{Close, CloseCode};
-pub use counters::{Counts, Reason};
+pub use counters::{Counts, Reason, Stage};
 pub use error::{JoinError, MeshGone, PublishError, SetLimitsError, SpawnError};
 pub use handle::{DownReason, Event, Events, Message, Publisher, Receipt, TopicHandle};
 pub use history::{ClosedBy, ClosedConnection};
@@ -69,6 +77,7 @@ pub use mishaps::Loop;
 pub use probe::{ProbeError, ProbeReport, ProbeStage};
 pub use retirement::{Departure, RetirementReport};
 pub use stores::StoreUse;
+pub use traffic::Traffic;
 pub use vitals::Vitals;
 
 /// The README's example, compiled and run as a doc test.

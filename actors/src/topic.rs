@@ -249,6 +249,7 @@ impl Topic {
                 let neighbors = self.state.neighbors().len();
                 let outcome = self.state.on_publish(content, now).map(|(repeated, effects)| {
                     self.payloads_dropped = 0;
+                    self.context.common.traffic.note_published();
                     self.apply(effects);
                     Receipt { neighbors, dropped: self.payloads_dropped, repeated }
                 });
@@ -337,10 +338,11 @@ impl Topic {
     }
 
     fn emit(&self, event: Event) {
-        if let Event::Received(message) = &event
-            && let Some(lease) = self.leases.get(&message.delivered_from)
-        {
-            lease.note_novel(Instant::now());
+        if let Event::Received(message) = &event {
+            self.context.common.traffic.note_delivered();
+            if let Some(lease) = self.leases.get(&message.delivered_from) {
+                lease.note_novel(Instant::now());
+            }
         }
         // Nobody listening is fine: a publisher need not.
         drop(self.inboxes.events.send(event));
@@ -369,6 +371,7 @@ impl Topic {
         for _ in 0..2 {
             let Some(lease) = self.lease(to) else { break };
             match lease.send(self.outgoing(frame.clone(), last), urgency, now) {
+                Ok(()) if class == Class::Payload => return self.context.common.traffic.note_sent(),
                 Ok(()) => return,
                 Err(SendRefused::Full) => return self.on_full(to, class, now),
                 // The connection ended under our hands; perhaps there is another.

@@ -46,6 +46,9 @@ pub(crate) struct Cli {
     /// [default: warn,iroh::socket::remote_map=error,perennial=info]
     #[arg(long, global = true, env = "PERENNIAL_LOG", hide_env_values = true, value_name = "FILTER")]
     pub(crate) log: Option<String>,
+    /// How lines on stderr look [default: text]
+    #[arg(long, global = true, env = "PERENNIAL_LOG_FORMAT", hide_env_values = true, value_name = "text|json|logfmt")]
+    pub(crate) log_format: Option<String>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }

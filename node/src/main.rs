@@ -13,6 +13,7 @@ mod line_reader;
 mod lines;
 mod listener;
 mod memberships;
+mod metrics;
 mod names;
 mod node;
 mod output;
@@ -43,9 +44,10 @@ use crate::{
     cli::{Cli, UpArgs, Verb},
     exit::{Exit, Failure},
     settings::value::{LogFilter, Word},
+    telemetry::LogFormat,
 };
 
-#[cfg(feature = "soak")]
+#[cfg(any(feature = "soak", test))]
 #[global_allocator]
 static HEAP: perennial_heap::Counting = perennial_heap::Counting;
 
@@ -70,8 +72,10 @@ fn main() {
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
     if !matches!(cli.verb, Verb::Up(_)) {
-        let filter = cli.log.as_deref().map(LogFilter::read).transpose();
-        telemetry::install(&filter.map_err(|sentence| Failure::new(Exit::Usage, sentence))?.unwrap_or_default())?;
+        let usage = |sentence| Failure::new(Exit::Usage, sentence);
+        let filter = cli.log.as_deref().map(LogFilter::read).transpose().map_err(usage)?.unwrap_or_default();
+        let format = cli.log_format.as_deref().map(LogFormat::read).transpose().map_err(usage)?.unwrap_or_default();
+        telemetry::install(&filter, format, None)?;
     }
     match cli.verb {
         Verb::Up(args) => up(args),
@@ -103,11 +107,15 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 fn up(args: UpArgs) -> Result<Exit, Failure> {
     let settings = config::load(&args.given)?;
     // What a node logs is one of them.
-    let log = telemetry::install(&settings.log)?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let otlp = settings.otlp.as_ref().map(|url| url.0.as_str());
+    let otlp = telemetry::settings::resolve(otlp, *settings.otlp_protocol, &variable)
+        .map_err(|sentence| Failure::new(Exit::Config, sentence))?;
+    let telemetry = telemetry::install(&settings.log, *settings.log_format, otlp)?;
     // Before the runtime, which would panic for want of a descriptor or a thread.
     let allowed = MeshBuilder::check_process(&Vitals::read());
     allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
-    block_on(up::run(args, settings, log))
+    block_on(up::run(args, settings, telemetry))
 }
 
 /// One question needs one thread.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     control::Gauges, health::Vigil, memberships::Memberships, probe::SelfProbe, reload::Running, tasks::Tasks,
+    telemetry::Figures,
 };
 
 /// Reasons to end that may wait while the node is already ending. The first one counts.
@@ -24,6 +25,7 @@ pub(crate) struct Node {
     pub(crate) clients: Gauges,
     pub(crate) running: Running,
     pub(crate) probe: SelfProbe,
+    pub(crate) telemetry: Figures,
     endings: Endings,
 }
 
@@ -71,10 +73,11 @@ impl Node {
         memberships: Memberships,
         clients: Gauges,
         running: Running,
+        telemetry: Figures,
         endings: Endings,
     ) -> Self {
         let (vigil, probe) = (Vigil::new(), SelfProbe::default());
-        Self { mesh, tasks, memberships, vigil, clients, running, probe, endings }
+        Self { mesh, tasks, memberships, vigil, clients, running, probe, telemetry, endings }
     }
 
     /// Ends the node, and lets it take no work from here on.

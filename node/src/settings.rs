@@ -19,6 +19,7 @@ use crate::{
     cli::AccessName,
     exit::{Exit, Failure},
     names::{PeerName, RelayName, TopicName, limits::Capped},
+    telemetry::{LogFormat, settings::Protocol},
 };
 
 pub(crate) mod check;
@@ -28,7 +29,7 @@ pub(crate) mod show;
 pub(crate) mod value;
 
 use file::File;
-use value::{Count, LogFilter, Size, Value};
+use value::{CollectorUrl, Count, LogFilter, Size, Value};
 
 /// How the variable of every setting begins.
 pub(crate) const VARIABLE_PREFIX: &str = "PERENNIAL_";
@@ -210,6 +211,9 @@ settings! {
     idle_timeout: Duration = Limits::default().idle_timeout,
     probe_interval: Duration = PROBE_INTERVAL,
     log: LogFilter = LogFilter::default(),
+    log_format: LogFormat = LogFormat::Text,
+    otlp: Option<CollectorUrl> = None,
+    otlp_protocol: Option<Protocol> = None,
 }
 
 impl Layers<'_> {

@@ -28,7 +28,7 @@ use crate::{
     signals::{Caught, EndSignal, Signals},
     state_dir::StateDir,
     tasks::Tasks,
-    telemetry::LogControl,
+    telemetry::{self, Figures, Telemetry},
     up::entrances::Places,
 };
 
@@ -44,7 +44,7 @@ const ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 const TASK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs a node to its end.
-pub(crate) async fn run(args: UpArgs, settings: Settings, log: LogControl) -> Result<Exit, Failure> {
+pub(crate) async fn run(args: UpArgs, settings: Settings, telemetry: Telemetry) -> Result<Exit, Failure> {
     // Caught before anything exists that a signal must not leave behind.
     let mut signals = Signals::catch()?;
     if args.pipe && settings.topic.is_empty() {
@@ -53,11 +53,15 @@ pub(crate) async fn run(args: UpArgs, settings: Settings, log: LogControl) -> Re
     let identity = Identity::resolve(settings.key_file.as_deref(), identity::secret_from_environment().as_deref())?;
     let builder = settings.builder(Some(identity.key.public())).map_err(|problems| settings::failure(&problems))?;
     let builder = builder.secret_key(identity.key.clone());
+    let log = telemetry.log();
+    let telemetry = telemetry.connect(&identity.key.public().to_string())?;
     let (entrances, places) = entrances::bind(&settings, &short(identity.key.public())).await?;
     let state = settings.state_dir.as_deref().map(StateDir::open).transpose()?;
     let mesh = spawn_mesh(&settings, builder).await?;
     let running = Running::new(args.given.clone(), settings.clone(), log);
-    let (node, output, endings) = assemble(&args, &settings, mesh, entrances.gauges(), state.clone(), running);
+    let (gauges, figures) = (entrances.gauges(), telemetry.figures());
+    let (node, output, endings) = assemble(&args, &settings, mesh, gauges, state.clone(), running, figures);
+    let telemetry = telemetry.start(&node);
     let closing = CancellationToken::new();
     let started = tokio::select! {
         started = start(&args, &settings, &node, state.as_ref()) => started,
@@ -79,7 +83,7 @@ pub(crate) async fn run(args: UpArgs, settings: Settings, log: LogControl) -> Re
         // The last moment at which there are neighbours.
         state.save(&node.mesh).await;
     }
-    finish(&node, &output, &mut signals, cause, closing).await
+    finish(&node, &output, telemetry, &mut signals, cause, closing).await
 }
 
 async fn spawn_mesh(settings: &Settings, builder: MeshBuilder) -> Result<Mesh, Failure> {
@@ -106,6 +110,7 @@ fn assemble(
     clients: Gauges,
     state: Option<StateDir>,
     running: Running,
+    telemetry: Figures,
 ) -> (Node, Output, mpsc::Receiver<Ending>) {
     let tasks = Tasks::new(mesh.ledger_counters());
     let (endings, received) = Endings::channel();
@@ -120,7 +125,7 @@ fn assemble(
     });
     let pipe_topic = args.pipe.then(|| settings.topic.first().map(|topic| topic.id)).flatten();
     let memberships = Memberships::new(mesh.clone(), tasks.clone(), output.clone(), pipe_topic, state);
-    (Node::new(mesh, tasks, memberships, clients, running, endings), output, received)
+    (Node::new(mesh, tasks, memberships, clients, running, telemetry, endings), output, received)
 }
 
 async fn start(args: &UpArgs, settings: &Settings, node: &Node, state: Option<&StateDir>) -> Result<(), Failure> {
@@ -223,8 +228,8 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
             _ = task_check.tick() => {
                 node.vigil.on_turn();
                 for name in node.tasks.take_panicked() {
-                    // A client's panic is its own; the node cannot do without the others.
-                    if !["control-client", "subscription"].contains(&name) {
+                    // A client's panic is its own, and the node works untold; it cannot do without the others.
+                    if !["control-client", "subscription"].contains(&name) && !telemetry::TASKS.contains(&name) {
                         return Cause::Panicked(name);
                     }
                     tracing::error!(name, "a task panicked");
@@ -237,6 +242,7 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
 async fn finish(
     node: &Node,
     output: &Output,
+    telemetry: telemetry::Running,
     signals: &mut Signals,
     cause: Cause,
     closing: CancellationToken,
@@ -255,7 +261,9 @@ async fn finish(
     let written = output.close(output::FLUSH_TIMEOUT).await;
     closing.cancel();
     node.tasks.wait_for_none_of(Kind::ControlClient, ANSWERS_TIMEOUT).await;
+    telemetry.flush().await;
     node.tasks.abort_all(output::FLUSH_TIMEOUT).await;
+    telemetry.close();
     verdict(&cause, &report, printed && written)
 }
 

@@ -26,6 +26,7 @@ use crate::{
     ledger::Kind,
     listeners::ListenerId,
     mishaps::Loop,
+    operation::Operation,
 };
 
 /// The QUIC state of a failed attempt lives on for three probe timeouts, of one second each where no round trip was ever
@@ -147,6 +148,7 @@ impl Drop for Attempts {
 }
 
 async fn shake_hands(guest: Guest, context: &Context) -> AttemptEnd {
+    let operation = Operation::handshake();
     let Guest { incoming, permit, listener, addr } = guest;
     let remains = remains_of(&incoming, context);
     let is_validated = incoming.remote_addr_validated();
@@ -166,11 +168,14 @@ async fn shake_hands(guest: Guest, context: &Context) -> AttemptEnd {
     };
     let (error, permit) = match outcome {
         Ok(established) => {
+            operation.note("peer", tracing::field::display(established.peer().fmt_short()));
+            operation.succeed("connected");
             let standing = Standing::Unknown;
             return AttemptEnd::Shaken(Box::new(Shaken { established, listener, addr, standing, shortage: None }));
         }
         Err(failed) => failed,
     };
+    operation.fail(error.name());
     match error {
         HandshakeError::TimedOut => context.counters.count(Reason::HandshakeTimeout),
         HandshakeError::Failed(error) => {

@@ -134,6 +134,13 @@ struct Declared {
     /// [default: 10s]
     #[arg(long, value_name = "DURATION", env = "PERENNIAL_IDLE_TIMEOUT", hide_env_values = true)]
     idle_timeout: Option<String>,
+    /// A collector to send spans and metrics to, such as http://127.0.0.1:4317. The standard OTEL_* variables are read as
+    /// well; this one goes before OTEL_EXPORTER_OTLP_ENDPOINT [default: none, nothing is sent]
+    #[arg(long, value_name = "URL", env = "PERENNIAL_OTLP", hide_env_values = true)]
+    otlp: Option<String>,
+    /// How the collector is spoken to [default: OTEL_EXPORTER_OTLP_PROTOCOL, else grpc]
+    #[arg(long, value_name = "grpc|http/protobuf", env = "PERENNIAL_OTLP_PROTOCOL", hide_env_values = true)]
+    otlp_protocol: Option<String>,
     /// How often the node proves to itself that it can be reached, by a handshake with its own door; 0s for never
     /// [default: 10s]
     #[arg(long, value_name = "DURATION", env = "PERENNIAL_PROBE_INTERVAL", hide_env_values = true)]

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use iroh::EndpointAddr;
 use perennial::{
-    Census, Departure, JoinError, Kind, LedgerReport, MeshGone, RetirementReport, Standing, StoreUse,
+    Census, Departure, JoinError, Kind, LedgerReport, MeshGone, RetirementReport, Standing, StoreUse, Traffic,
     census::{ConnectionCensus, PeerCensus, Side},
 };
 
 use crate::{
     control::protocol::{
         ConnectionView, KindView, LedgerView, PeerView, Peers, RetiredView, RetirementCauseView, RetirementsView,
-        Status, StoreView, TicketView,
+        Status, StoreView, TicketView, TrafficView,
     },
     exit::{Exit, Failure},
     lines::VERSION,
@@ -66,7 +66,12 @@ pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
             .filter(|(_, count)| *count > 0)
             .map(|(reason, count)| (reason.name().to_owned(), count))
             .collect(),
+        traffic: traffic_view(census.traffic),
     })
+}
+
+fn traffic_view(Traffic { published, delivered, sent }: Traffic) -> TrafficView {
+    TrafficView { published, delivered, sent }
 }
 
 /// Those of the mesh and of the program around it, then those of each topic.
@@ -124,6 +129,8 @@ fn connection_view(connection: &ConnectionCensus) -> ConnectionView {
         queued_frames: connection.queued_frames,
         phase: connection.phase.name().into(),
         departed_s: connection.departed.map(|(_, ago)| seconds(ago)),
+        bytes_sent: connection.bytes_sent,
+        bytes_received: connection.bytes_received,
         path: connection.path.as_ref().map(|path| match path {
             iroh::TransportAddr::Ip(addr) => addr.to_string(),
             other => other.to_string(),

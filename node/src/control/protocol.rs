@@ -78,6 +78,20 @@ pub(crate) struct Status {
     pub(crate) stores: Vec<StoreView>,
     /// What was refused, ignored, dropped and closed, by reason. Zeros are left out.
     pub(crate) counts: BTreeMap<String, u64>,
+    /// What its topics carried.
+    #[serde(default)]
+    pub(crate) traffic: TrafficView,
+}
+
+/// Messages, over all topics, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct TrafficView {
+    /// By this node.
+    pub(crate) published: u64,
+    /// Of others, to this node.
+    pub(crate) delivered: u64,
+    /// Copies, own and forwarded ones, queued for neighbours.
+    pub(crate) sent: u64,
 }
 
 /// One map, queue or cache.
@@ -136,6 +150,10 @@ pub(crate) struct ConnectionView {
     /// Seconds since it has been to end; null while it is not.
     #[serde(default)]
     pub(crate) departed_s: Option<f64>,
+    #[serde(default)]
+    pub(crate) bytes_sent: u64,
+    #[serde(default)]
+    pub(crate) bytes_received: u64,
     pub(crate) path: Option<String>,
     pub(crate) rtt_ms: Option<f64>,
 }

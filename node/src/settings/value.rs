@@ -4,6 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use clap::ValueEnum;
 use perennial::{Limits, Listen};
 use serde_json::Value as Json;
 use toml::{Spanned, de::DeValue};
@@ -15,6 +16,7 @@ use crate::{
         self, PeerName, RelayName, TopicName,
         limits::{Capped, LimitSetting},
     },
+    telemetry::{LogFormat, settings::Protocol},
 };
 
 /// What is wrong with a value of the file, and at which byte.
@@ -212,6 +214,58 @@ impl Word for LogFilter {
     fn write(&self) -> String {
         self.0.clone()
     }
+}
+
+impl Word for LogFormat {
+    const WANTED: &'static str = "\"text\", \"json\" or \"logfmt\"";
+
+    fn read(text: &str) -> Result<Self, String> {
+        choice(text, "a form of lines")
+    }
+
+    fn write(&self) -> String {
+        chosen(self)
+    }
+}
+
+/// Where spans and metrics are sent. Whether it can be one is said by `telemetry/settings.rs`, with the variables around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CollectorUrl(pub(crate) String);
+
+impl Word for CollectorUrl {
+    const WANTED: &'static str = "a text such as \"http://127.0.0.1:4317\"";
+
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("the URL of a collector is not nothing".into()) } else { Ok(Self(text.to_owned())) }
+    }
+
+    fn write(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl Word for Protocol {
+    const WANTED: &'static str = "\"grpc\" or \"http/protobuf\"";
+
+    fn read(text: &str) -> Result<Self, String> {
+        choice(text, "a way to speak to a collector")
+    }
+
+    fn write(&self) -> String {
+        chosen(self)
+    }
+}
+
+/// One of the values that have names.
+fn choice<T: ValueEnum>(text: &str, what: &str) -> Result<T, String> {
+    T::from_str(text, false).map_err(|_| {
+        let names: Vec<String> = T::value_variants().iter().map(chosen).collect();
+        format!("`{text}` is not {what}; expected {}", names.join(" or "))
+    })
+}
+
+fn chosen<T: ValueEnum>(value: &T) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 impl Word for PathBuf {

@@ -4,6 +4,7 @@
 
 mod abuse;
 mod api;
+mod collector;
 mod config;
 mod control;
 mod demo;
@@ -17,4 +18,5 @@ mod settings;
 mod soak;
 mod state_dir;
 mod stock;
+mod telemetry;
 mod up;

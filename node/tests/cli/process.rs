@@ -18,7 +18,10 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) fn perennial(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_perennial"));
     for (variable, _) in std::env::vars_os() {
-        if ["IROH_SECRET", "PERENNIAL_", "NOTIFY_", "WATCHDOG_"].iter().any(|begins| starts_with(&variable, begins)) {
+        if ["IROH_SECRET", "PERENNIAL_", "OTEL_", "NOTIFY_", "WATCHDOG_"]
+            .iter()
+            .any(|begins| starts_with(&variable, begins))
+        {
             command.env_remove(variable);
         }
     }
@@ -86,6 +89,7 @@ impl Up {
 
     fn start(directory: &Path, variables: &[(&str, &str)], args: &[&str]) -> Self {
         let mut child = perennial(directory)
+            .envs(variables.iter().copied())
             .arg("up")
             .args(args)
             .envs(variables.iter().copied())

@@ -170,8 +170,11 @@ pub(crate) async fn connections(node: &Node, query: &ConnectionsQuery) -> Result
         None => {}
         Some("age") => connections.sort_by(|a, b| b.connection.age_s.total_cmp(&a.connection.age_s)),
         Some("rtt") => connections.sort_by(|a, b| rtt(b).total_cmp(&rtt(a))),
+        Some("bytes") => {
+            connections.sort_by_key(|view| Reverse(view.connection.bytes_sent + view.connection.bytes_received))
+        }
         Some("queue") => connections.sort_by_key(|view| Reverse(view.connection.queued_frames)),
-        Some(other) => return Err(no_order(other, "age, rtt or queue")),
+        Some(other) => return Err(no_order(other, "age, rtt, bytes or queue")),
     }
     connections.truncate(query.limit.unwrap_or(usize::MAX));
     Ok(Connections { v: VERSION, connections, lingering: lingering.collect() })

@@ -99,7 +99,7 @@ pub(crate) struct StandingChanged {
 pub(crate) struct ConnectionsQuery {
     /// Those that ended instead of those that live.
     pub(crate) closed: bool,
-    /// The most of this first: `age`, `rtt` (live ones only), `bytes` (ended ones only) or `queue` (live ones only).
+    /// The most of this first: `age`, `bytes`, or of live ones `rtt` or `queue`.
     pub(crate) sort: Option<String>,
     /// At most so many.
     pub(crate) limit: Option<usize>,
