@@ -6,6 +6,7 @@
 //! made by `mesh/transport.rs`, the dial by `dialer.rs`, the question and its answer by `connection/echo.rs`.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -71,8 +72,10 @@ pub struct ProbeError {
 pub(crate) struct Probing {
     /// One for all probes: iroh never quite forgets an id.
     pub(crate) key: SecretKey,
-    /// One at a time, so that one reserved place at the door is enough.
-    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+    /// The port that the last probe of each listener came from; the next one comes from there if it is free. iroh keeps some
+    /// 400 B of every socket that a remote came from (measured), but a probe that keeps its socket remembers ways around the
+    /// listener it is to try. Whoever holds the lock probes: one at a time, so that one reserved place is enough.
+    pub(crate) turn: Arc<tokio::sync::Mutex<BTreeMap<SocketAddr, u16>>>,
     expected: Arc<Mutex<Option<SocketAddr>>>,
 }
 

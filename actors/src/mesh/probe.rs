@@ -1,6 +1,7 @@
 //! The [`Mesh`] handle dials its own door, as a remote would. What it proves is in `probe.rs`.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -14,6 +15,7 @@ use crate::{
     close::{Close, CloseCode},
     connection::{close_with, echo},
     dialer,
+    error::SpawnError,
     probe::{ProbeError, ProbeReport, ProbeStage},
 };
 
@@ -36,25 +38,33 @@ impl Mesh {
         let (parts, listen) = (&self.inner.parts, self.listen_addrs());
         let first = listen.first().copied().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
         let turn = timeout_at(until, parts.probing.turn.lock()).await;
-        let _turn = turn.map_err(|_| failed(ProbeStage::Bind, first, "another probe did not end in time"))?;
+        let mut ports = turn.map_err(|_| failed(ProbeStage::Bind, first, "another probe did not end in time"))?;
         let mut slowest = Duration::ZERO;
         for addr in &listen {
             let begun = Instant::now();
             // Binding an endpoint takes kilobytes of state, which callers should not carry around.
-            Box::pin(probe_one(parts, *addr, until)).await?;
+            Box::pin(probe_one(parts, &mut ports, *addr, until)).await?;
             slowest = slowest.max(begun.elapsed());
         }
         Ok(ProbeReport { listeners: listen.len(), slowest })
     }
 }
 
-async fn probe_one(parts: &Parts, addr: SocketAddr, until: Instant) -> Result<(), ProbeError> {
+async fn probe_one(
+    parts: &Parts,
+    ports: &mut BTreeMap<SocketAddr, u16>,
+    addr: SocketAddr,
+    until: Instant,
+) -> Result<(), ProbeError> {
     let target = SocketAddr::new(reachable(addr.ip()), addr.port());
-    let bound = timeout_at(until, transport::bind_probe(parts.probing.key.clone(), target.ip(), &parts.limits));
-    let endpoint = match bound.await {
+    let last = ports.get(&addr).copied();
+    let endpoint = match timeout_at(until, bind(parts, target.ip(), last)).await {
         Ok(endpoint) => endpoint.map_err(|error| failed(ProbeStage::Bind, addr, error.to_string()))?,
         Err(_elapsed) => return Err(failed(ProbeStage::Bind, addr, "no socket in time")),
     };
+    if let Some(source) = endpoint.bound_sockets().first() {
+        ports.insert(addr, source.port());
+    }
     let mut stage = ProbeStage::Bind;
     let outcome = match timeout_at(until, reach(parts, &endpoint, target, &mut stage)).await {
         Ok(outcome) => outcome,
@@ -63,6 +73,17 @@ async fn probe_one(parts: &Parts, addr: SocketAddr, until: Instant) -> Result<()
     // Without it iroh's own tasks stay for a moment, which somebody may be counting.
     let _in_time = timeout(CLOSE_TIMEOUT, endpoint.close()).await;
     outcome.map_err(|reason| failed(stage, addr, reason))
+}
+
+/// On the port of the last probe; on any if that is taken.
+async fn bind(parts: &Parts, ip: IpAddr, last: Option<u16>) -> Result<Endpoint, SpawnError> {
+    let at = |port| transport::bind_probe(parts.probing.key.clone(), SocketAddr::new(ip, port), &parts.limits);
+    if let Some(port) = last
+        && let Ok(endpoint) = at(port).await
+    {
+        return Ok(endpoint);
+    }
+    at(0).await
 }
 
 async fn reach(parts: &Parts, endpoint: &Endpoint, target: SocketAddr, stage: &mut ProbeStage) -> Result<(), String> {

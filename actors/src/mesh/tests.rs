@@ -98,6 +98,24 @@ async fn a_full_node_proves_that_it_can_be_reached_and_nothing_is_left_of_the_pr
 }
 
 #[tokio::test]
+async fn probes_come_from_the_same_socket_again_once_it_is_free() {
+    let mesh = Mesh::builder().spawn().await.expect("a node");
+    let ports = || async { mesh.inner.parts.probing.turn.lock().await.clone() };
+    let deadline = Instant::now() + DEADLINE;
+    assert!(mesh.probe(DEADLINE).await.is_ok());
+    loop {
+        let before = ports().await;
+        sleep(Duration::from_millis(200)).await;
+        assert!(mesh.probe(DEADLINE).await.is_ok());
+        if ports().await == before {
+            break;
+        }
+        assert!(Instant::now() < deadline, "each probe comes from somewhere else");
+    }
+    assert!(mesh.drain(DEADLINE).await.clean);
+}
+
+#[tokio::test]
 async fn a_node_that_is_gone_cannot_be_reached() {
     let mesh = Mesh::builder().spawn().await.expect("a node");
     assert!(mesh.probe(DEADLINE).await.is_ok());

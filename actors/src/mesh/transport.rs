@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
 };
 
 use iroh::{
@@ -55,9 +55,8 @@ pub(super) async fn bind(
     builder.bind().await.map_err(|error| blame(listen, &error.to_string()))
 }
 
-/// An endpoint for one probe, on a free port of `ip`: what it dials is on this host.
-pub(super) async fn bind_probe(key: SecretKey, ip: IpAddr, limits: &Limits) -> Result<Endpoint, SpawnError> {
-    let addr = SocketAddr::new(ip, 0);
+/// An endpoint for one probe, bound to `addr`: what it dials is on this host.
+pub(super) async fn bind_probe(key: SecretKey, addr: SocketAddr, limits: &Limits) -> Result<Endpoint, SpawnError> {
     let builder = Endpoint::builder(presets::Minimal)
         .secret_key(key)
         .relay_mode(RelayMode::Disabled)
