@@ -211,6 +211,14 @@ fn sample(operation: &Value) -> String {
 
 /// That `value` has the fields its schema requires, and no others than it names, all the way down.
 fn check_fields(document: &Value, schema: &Value, value: &Value, what: &str) {
+    if let (Some(alternatives), true) = (resolved(document, schema)["oneOf"].as_array(), value.is_object()) {
+        let fits = |one: &&Value| {
+            let (properties, required) = properties(document, one);
+            !properties.is_empty() && required.iter().all(|name| value.get(name).is_some())
+        };
+        let fitting = alternatives.iter().find(fits).unwrap_or_else(|| panic!("{what}: nothing fits {value}"));
+        return check_fields(document, fitting, value, what);
+    }
     let (properties, required) = properties(document, schema);
     match value {
         Value::Object(fields) if !properties.is_empty() => {
@@ -243,7 +251,7 @@ fn properties(document: &Value, schema: &Value) -> (Map<String, Value>, BTreeSet
     let mut properties = schema["properties"].as_object().cloned().unwrap_or_default();
     let required = schema["required"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap().to_owned());
     let mut required: BTreeSet<String> = required.collect();
-    for part in ["allOf", "oneOf"].iter().flat_map(|of| schema[*of].as_array()).flatten() {
+    for part in schema["allOf"].as_array().into_iter().flatten() {
         let (more, also) = self::properties(document, part);
         properties.extend(more);
         required.extend(also);
