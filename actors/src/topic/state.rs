@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use iroh::EndpointId;
 use iroh_gossip::proto::{
-    self, DeliveryScope, Scope,
+    self, Scope,
     topic::{Command, InEvent, OutEvent, Timer},
 };
 use n0_future::time::Instant;
@@ -450,7 +450,7 @@ impl State {
             }
             proto::topic::Event::Received(received) => {
                 self.note_kept(received.content.len(), now);
-                let hops = hops_of(&received.scope);
+                let hops = wire::hops_of(&received.scope);
                 Some(Event::Received(Message {
                     content: received.content,
                     delivered_from: received.delivered_from,
@@ -488,15 +488,6 @@ enum Ending {
     Polite,
     /// Its connection was lost or could not be made.
     Lost,
-}
-
-/// `Round` hides its number, but its postcard form is public: variant 0, then a varint.
-fn hops_of(scope: &DeliveryScope) -> u16 {
-    let mut buffer = [0; 4];
-    match postcard::to_slice(scope, &mut buffer) {
-        Ok([0, round @ ..]) => postcard::from_bytes(round).unwrap_or(0),
-        Ok(_) | Err(_) => 0,
-    }
 }
 
 #[cfg(test)]
