@@ -10,35 +10,46 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_clean_backend_is_healthy() {
-    check("ask ok ask", expect![[r#"
+    check(
+        "ask ok ask",
+        expect![[r#"
            0.0 s  ask         go, healthy, 0 failed, 0 saved
            0.0 s  ok          healthy, 0 failed, 0 saved
            0.0 s  ask         go, healthy, 0 failed, 0 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn below_the_threshold_it_stays_healthy() {
-    check("fail fail ask", expect![[r#"
+    check(
+        "fail fail ask",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  ask         go, healthy, 2 failed, 0 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn at_the_threshold_it_degrades() {
-    check("fail fail fail ask", expect![[r#"
+    check(
+        "fail fail fail ask",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
            0.0 s  ask         wait, degraded, 3 failed, 1 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_stale_degradation_lapses() {
-    check("fail fail fail due +119s look +1s look ask", expect![[r#"
+    check(
+        "fail fail fail due +119s look +1s look ask",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
@@ -48,12 +59,15 @@ fn a_stale_degradation_lapses() {
          144.4 s  +1s         healthy, 0 failed, 0 saved; lapsed, 0 saved meanwhile
          144.4 s  look        healthy, 0 failed, 0 saved
          144.4 s  ask         go, healthy, 0 failed, 0 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn one_success_clears_at_once() {
-    check("fail fail fail ask ok ask fail", expect![[r#"
+    check(
+        "fail fail fail ask ok ask fail",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
@@ -61,12 +75,15 @@ fn one_success_clears_at_once() {
            0.0 s  ok          healthy, 0 failed, 1 saved; recovered, 1 saved meanwhile
            0.0 s  ask         go, healthy, 0 failed, 1 saved
            0.0 s  fail        healthy, 1 failed, 1 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn failures_between_successes_never_add_up() {
-    check("fail fail ok fail fail ok fail fail ask", expect![[r#"
+    check(
+        "fail fail ok fail fail ok fail fail ask",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  ok          healthy, 0 failed, 0 saved
@@ -76,12 +93,15 @@ fn failures_between_successes_never_add_up() {
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  ask         go, healthy, 2 failed, 0 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_stale_streak_is_not_resumed() {
-    check("fail fail +120s fail ask fail fail", expect![[r#"
+    check(
+        "fail fail +120s fail ask fail fail",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
          120.0 s  +120s       healthy, 2 failed, 0 saved
@@ -89,25 +109,31 @@ fn a_stale_streak_is_not_resumed() {
          120.0 s  ask         go, healthy, 1 failed, 0 saved
          120.0 s  fail        healthy, 2 failed, 0 saved
          120.0 s  fail        degraded, 3 failed, 0 saved; degraded
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_gap_inside_the_window_continues_the_streak() {
-    check("fail +119s fail +119s fail ask", expect![[r#"
+    check(
+        "fail +119s fail +119s fail ask",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
          119.0 s  +119s       healthy, 1 failed, 0 saved
          119.0 s  fail        healthy, 2 failed, 0 saved
          238.0 s  +119s       healthy, 2 failed, 0 saved
          238.0 s  fail        degraded, 3 failed, 0 saved; degraded
          238.0 s  ask         wait, degraded, 3 failed, 1 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_open_time_doubles_up_to_its_limit_and_the_probe_that_succeeds_ends_it() {
     let script = "fail fail fail due ask lose due ask lose due ask lose due ask lose due ask lose due ask win ask";
-    check(script, expect![[r#"
+    check(
+        script,
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
@@ -130,12 +156,15 @@ fn the_open_time_doubles_up_to_its_limit_and_the_probe_that_succeeds_ends_it() {
         1053.5 s  ask         probe 6, probing, 8 failed, 0 saved
         1053.5 s  win         healthy, 0 failed, 0 saved; recovered, 0 saved meanwhile
         1053.5 s  ask         go, healthy, 0 failed, 0 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn one_probe_is_made_and_everybody_else_waits_for_it() {
-    check("fail fail fail due ask ask ask lose ask", expect![[r#"
+    check(
+        "fail fail fail due ask ask ask lose ask",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
@@ -145,12 +174,15 @@ fn one_probe_is_made_and_everybody_else_waits_for_it() {
           24.4 s  ask         wait, probing, 3 failed, 2 saved
           24.4 s  lose        degraded, 4 failed, 2 saved
           24.4 s  ask         wait, degraded, 4 failed, 3 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_was_begun_before_and_fails_late_does_not_extend_the_open_time() {
-    check("fail fail fail +10s fail fail fail look due fail ask fail look", expect![[r#"
+    check(
+        "fail fail fail +10s fail fail fail look due fail ask fail look",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
@@ -164,24 +196,30 @@ fn what_was_begun_before_and_fails_late_does_not_extend_the_open_time() {
           24.4 s  ask         probe 1, probing, 3 failed, 0 saved
           24.4 s  fail        probing, 3 failed, 0 saved
           24.4 s  look        probing, 3 failed, 0 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_was_begun_before_and_succeeds_late_clears() {
-    check("fail fail fail +10s ok ask", expect![[r#"
+    check(
+        "fail fail fail +10s ok ask",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
           10.0 s  +10s        degraded, 3 failed, 0 saved
           10.0 s  ok          healthy, 0 failed, 0 saved; recovered, 0 saved meanwhile
           10.0 s  ask         go, healthy, 0 failed, 0 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_success_from_elsewhere_ends_a_probe_and_its_late_failure_counts_as_one() {
-    check("fail fail fail due ask ok lose ask", expect![[r#"
+    check(
+        "fail fail fail due ask ok lose ask",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
@@ -190,12 +228,15 @@ fn a_success_from_elsewhere_ends_a_probe_and_its_late_failure_counts_as_one() {
           24.4 s  ok          healthy, 0 failed, 0 saved; recovered, 0 saved meanwhile
           24.4 s  lose        healthy, 1 failed, 0 saved
           24.4 s  ask         go, healthy, 1 failed, 0 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_probe_that_was_not_made_leaves_the_next_one_due() {
-    check("fail fail fail due ask drop ask lose", expect![[r#"
+    check(
+        "fail fail fail due ask drop ask lose",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
@@ -204,12 +245,15 @@ fn a_probe_that_was_not_made_leaves_the_next_one_due() {
           24.4 s  drop        degraded, 3 failed, 0 saved
           24.4 s  ask         probe 2, probing, 3 failed, 0 saved
           24.4 s  lose        degraded, 4 failed, 0 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_forgotten_probe_is_taken_back_and_its_late_failure_says_nothing() {
-    check("fail fail fail due ask +29s ask +1s ask lose-first look lose", expect![[r#"
+    check(
+        "fail fail fail due ask +29s ask +1s ask lose-first look lose",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
@@ -222,12 +266,15 @@ fn a_forgotten_probe_is_taken_back_and_its_late_failure_says_nothing() {
           54.4 s  lose-first  probing, 3 failed, 1 saved
           54.4 s  look        probing, 3 failed, 1 saved
           54.4 s  lose        degraded, 4 failed, 1 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn attempts_saved_are_counted_one_by_one_and_a_probe_stands_for_all_of_its_turn() {
-    check("fail fail fail ask*3 ask*3 due ask*3 win ask*3", expect![[r#"
+    check(
+        "fail fail fail ask*3 ask*3 due ask*3 win ask*3",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
@@ -237,12 +284,15 @@ fn attempts_saved_are_counted_one_by_one_and_a_probe_stands_for_all_of_its_turn(
           24.4 s  ask*3       probe 1, probing, 3 failed, 8 saved
           24.4 s  win         healthy, 0 failed, 8 saved; recovered, 8 saved meanwhile
           24.4 s  ask*3       go, healthy, 0 failed, 8 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_second_degradation_begins_with_the_first_open_time() {
-    check("fail fail fail due ask lose due ask win fail fail fail", expect![[r#"
+    check(
+        "fail fail fail due ask lose due ask win fail fail fail",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
@@ -255,7 +305,8 @@ fn a_second_degradation_begins_with_the_first_open_time() {
           79.7 s  fail        healthy, 1 failed, 0 saved
           79.7 s  fail        healthy, 2 failed, 0 saved
           79.7 s  fail        degraded, 3 failed, 0 saved; degraded
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -285,19 +336,26 @@ fn a_backend_that_dies_does_not_touch_the_other() {
 #[test]
 fn a_threshold_of_zero_turns_it_off() {
     let settings = Settings { failures: 0, ..settings() };
-    check_with(settings, "fail fail fail fail ask", expect![[r#"
+    check_with(
+        settings,
+        "fail fail fail fail ask",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        healthy, 3 failed, 0 saved
            0.0 s  fail        healthy, 4 failed, 0 saved
            0.0 s  ask         go, healthy, 4 failed, 0 saved
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_bound_below_the_first_open_time_keeps_the_pace() {
     let settings = settings().within(SECOND * 20);
-    check_with(settings, "fail fail fail due ask lose due ask lose due ask lose", expect![[r#"
+    check_with(
+        settings,
+        "fail fail fail due ask lose due ask lose due ask lose",
+        expect![[r#"
            0.0 s  fail        healthy, 1 failed, 0 saved
            0.0 s  fail        healthy, 2 failed, 0 saved
            0.0 s  fail        degraded, 3 failed, 0 saved; degraded
@@ -310,7 +368,8 @@ fn a_bound_below_the_first_open_time_keeps_the_pace() {
           51.8 s  due         degraded, 5 failed, 0 saved
           51.8 s  ask         probe 3, probing, 5 failed, 0 saved
           51.8 s  lose        degraded, 6 failed, 0 saved
-    "#]]);
+    "#]],
+    );
 }
 
 /// What a compressed measurement stands on: only the numbers on the clock change.
