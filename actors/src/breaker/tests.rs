@@ -1,10 +1,13 @@
 //! Traces of one breaker, and of two side by side, on virtual time; then every history at once.
 
-use expect_test::{Expect, expect};
+use expect_test::expect;
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;
+use trace::{Trace, check, check_with};
+
+mod trace;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -13,10 +16,10 @@ fn a_clean_backend_is_healthy() {
     check(
         "ask ok ask",
         expect![[r#"
-           0.0 s  ask         go, healthy, 0 failed, 0 saved
-           0.0 s  ok          healthy, 0 failed, 0 saved
-           0.0 s  ask         go, healthy, 0 failed, 0 saved
-    "#]],
+            0.0 s     ask         go, healthy, 0 failed, 0 saved
+            0.0 s     ok          healthy, 0 failed, 0 saved
+            0.0 s     ask         go, healthy, 0 failed, 0 saved
+        "#]],
     );
 }
 
@@ -25,10 +28,10 @@ fn below_the_threshold_it_stays_healthy() {
     check(
         "fail fail ask",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  ask         go, healthy, 2 failed, 0 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     ask         go, healthy, 2 failed, 0 saved
+        "#]],
     );
 }
 
@@ -37,11 +40,11 @@ fn at_the_threshold_it_degrades() {
     check(
         "fail fail fail ask",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-           0.0 s  ask         wait, degraded, 3 failed, 1 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            0.0 s     ask         wait, degraded, 3 failed, 1 saved
+        "#]],
     );
 }
 
@@ -50,16 +53,16 @@ fn a_stale_degradation_lapses() {
     check(
         "fail fail fail due +119s look +1s look ask",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-          24.4 s  due         degraded, 3 failed, 0 saved
-         143.4 s  +119s       degraded, 3 failed, 0 saved
-         143.4 s  look        degraded, 3 failed, 0 saved
-         144.4 s  +1s         healthy, 0 failed, 0 saved; lapsed, 0 saved meanwhile
-         144.4 s  look        healthy, 0 failed, 0 saved
-         144.4 s  ask         go, healthy, 0 failed, 0 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            24.4 s    due         degraded, 3 failed, 0 saved
+            143.4 s   +119s       degraded, 3 failed, 0 saved
+            143.4 s   look        degraded, 3 failed, 0 saved
+            144.4 s   +1s         healthy, 0 failed, 0 saved; lapsed, 0 saved meanwhile
+            144.4 s   look        healthy, 0 failed, 0 saved
+            144.4 s   ask         go, healthy, 0 failed, 0 saved
+        "#]],
     );
 }
 
@@ -68,14 +71,14 @@ fn one_success_clears_at_once() {
     check(
         "fail fail fail ask ok ask fail",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-           0.0 s  ask         wait, degraded, 3 failed, 1 saved
-           0.0 s  ok          healthy, 0 failed, 1 saved; recovered, 1 saved meanwhile
-           0.0 s  ask         go, healthy, 0 failed, 1 saved
-           0.0 s  fail        healthy, 1 failed, 1 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            0.0 s     ask         wait, degraded, 3 failed, 1 saved
+            0.0 s     ok          healthy, 0 failed, 1 saved; recovered, 1 saved meanwhile
+            0.0 s     ask         go, healthy, 0 failed, 1 saved
+            0.0 s     fail        healthy, 1 failed, 1 saved
+        "#]],
     );
 }
 
@@ -84,16 +87,16 @@ fn failures_between_successes_never_add_up() {
     check(
         "fail fail ok fail fail ok fail fail ask",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  ok          healthy, 0 failed, 0 saved
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  ok          healthy, 0 failed, 0 saved
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  ask         go, healthy, 2 failed, 0 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     ok          healthy, 0 failed, 0 saved
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     ok          healthy, 0 failed, 0 saved
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     ask         go, healthy, 2 failed, 0 saved
+        "#]],
     );
 }
 
@@ -102,14 +105,14 @@ fn a_stale_streak_is_not_resumed() {
     check(
         "fail fail +120s fail ask fail fail",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-         120.0 s  +120s       healthy, 2 failed, 0 saved
-         120.0 s  fail        healthy, 1 failed, 0 saved
-         120.0 s  ask         go, healthy, 1 failed, 0 saved
-         120.0 s  fail        healthy, 2 failed, 0 saved
-         120.0 s  fail        degraded, 3 failed, 0 saved; degraded
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            120.0 s   +120s       healthy, 2 failed, 0 saved
+            120.0 s   fail        healthy, 1 failed, 0 saved
+            120.0 s   ask         go, healthy, 1 failed, 0 saved
+            120.0 s   fail        healthy, 2 failed, 0 saved
+            120.0 s   fail        degraded, 3 failed, 0 saved; degraded
+        "#]],
     );
 }
 
@@ -118,13 +121,13 @@ fn a_gap_inside_the_window_continues_the_streak() {
     check(
         "fail +119s fail +119s fail ask",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-         119.0 s  +119s       healthy, 1 failed, 0 saved
-         119.0 s  fail        healthy, 2 failed, 0 saved
-         238.0 s  +119s       healthy, 2 failed, 0 saved
-         238.0 s  fail        degraded, 3 failed, 0 saved; degraded
-         238.0 s  ask         wait, degraded, 3 failed, 1 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            119.0 s   +119s       healthy, 1 failed, 0 saved
+            119.0 s   fail        healthy, 2 failed, 0 saved
+            238.0 s   +119s       healthy, 2 failed, 0 saved
+            238.0 s   fail        degraded, 3 failed, 0 saved; degraded
+            238.0 s   ask         wait, degraded, 3 failed, 1 saved
+        "#]],
     );
 }
 
@@ -134,29 +137,29 @@ fn the_open_time_doubles_up_to_its_limit_and_the_probe_that_succeeds_ends_it() {
     check(
         script,
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-          24.4 s  due         degraded, 3 failed, 0 saved
-          24.4 s  ask         probe 1, probing, 3 failed, 0 saved
-          24.4 s  lose        degraded, 4 failed, 0 saved
-          79.7 s  due         degraded, 4 failed, 0 saved
-          79.7 s  ask         probe 2, probing, 4 failed, 0 saved
-          79.7 s  lose        degraded, 5 failed, 0 saved
-         182.6 s  due         degraded, 5 failed, 0 saved
-         182.6 s  ask         probe 3, probing, 5 failed, 0 saved
-         182.6 s  lose        degraded, 6 failed, 0 saved
-         426.7 s  due         degraded, 6 failed, 0 saved
-         426.7 s  ask         probe 4, probing, 6 failed, 0 saved
-         426.7 s  lose        degraded, 7 failed, 0 saved
-         699.4 s  due         degraded, 7 failed, 0 saved
-         699.4 s  ask         probe 5, probing, 7 failed, 0 saved
-         699.4 s  lose        degraded, 8 failed, 0 saved
-        1053.5 s  due         degraded, 8 failed, 0 saved
-        1053.5 s  ask         probe 6, probing, 8 failed, 0 saved
-        1053.5 s  win         healthy, 0 failed, 0 saved; recovered, 0 saved meanwhile
-        1053.5 s  ask         go, healthy, 0 failed, 0 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            24.4 s    due         degraded, 3 failed, 0 saved
+            24.4 s    ask         probe 1, probing, 3 failed, 0 saved
+            24.4 s    lose        degraded, 4 failed, 0 saved
+            79.7 s    due         degraded, 4 failed, 0 saved
+            79.7 s    ask         probe 2, probing, 4 failed, 0 saved
+            79.7 s    lose        degraded, 5 failed, 0 saved
+            182.6 s   due         degraded, 5 failed, 0 saved
+            182.6 s   ask         probe 3, probing, 5 failed, 0 saved
+            182.6 s   lose        degraded, 6 failed, 0 saved
+            426.7 s   due         degraded, 6 failed, 0 saved
+            426.7 s   ask         probe 4, probing, 6 failed, 0 saved
+            426.7 s   lose        degraded, 7 failed, 0 saved
+            699.4 s   due         degraded, 7 failed, 0 saved
+            699.4 s   ask         probe 5, probing, 7 failed, 0 saved
+            699.4 s   lose        degraded, 8 failed, 0 saved
+            1053.5 s  due         degraded, 8 failed, 0 saved
+            1053.5 s  ask         probe 6, probing, 8 failed, 0 saved
+            1053.5 s  win         healthy, 0 failed, 0 saved; recovered, 0 saved meanwhile
+            1053.5 s  ask         go, healthy, 0 failed, 0 saved
+        "#]],
     );
 }
 
@@ -165,16 +168,16 @@ fn one_probe_is_made_and_everybody_else_waits_for_it() {
     check(
         "fail fail fail due ask ask ask lose ask",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-          24.4 s  due         degraded, 3 failed, 0 saved
-          24.4 s  ask         probe 1, probing, 3 failed, 0 saved
-          24.4 s  ask         wait, probing, 3 failed, 1 saved
-          24.4 s  ask         wait, probing, 3 failed, 2 saved
-          24.4 s  lose        degraded, 4 failed, 2 saved
-          24.4 s  ask         wait, degraded, 4 failed, 3 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            24.4 s    due         degraded, 3 failed, 0 saved
+            24.4 s    ask         probe 1, probing, 3 failed, 0 saved
+            24.4 s    ask         wait, probing, 3 failed, 1 saved
+            24.4 s    ask         wait, probing, 3 failed, 2 saved
+            24.4 s    lose        degraded, 4 failed, 2 saved
+            24.4 s    ask         wait, degraded, 4 failed, 3 saved
+        "#]],
     );
 }
 
@@ -183,20 +186,20 @@ fn what_was_begun_before_and_fails_late_does_not_extend_the_open_time() {
     check(
         "fail fail fail +10s fail fail fail look due fail ask fail look",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-          10.0 s  +10s        degraded, 3 failed, 0 saved
-          10.0 s  fail        degraded, 3 failed, 0 saved
-          10.0 s  fail        degraded, 3 failed, 0 saved
-          10.0 s  fail        degraded, 3 failed, 0 saved
-          10.0 s  look        degraded, 3 failed, 0 saved
-          24.4 s  due         degraded, 3 failed, 0 saved
-          24.4 s  fail        degraded, 3 failed, 0 saved
-          24.4 s  ask         probe 1, probing, 3 failed, 0 saved
-          24.4 s  fail        probing, 3 failed, 0 saved
-          24.4 s  look        probing, 3 failed, 0 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            10.0 s    +10s        degraded, 3 failed, 0 saved
+            10.0 s    fail        degraded, 3 failed, 0 saved
+            10.0 s    fail        degraded, 3 failed, 0 saved
+            10.0 s    fail        degraded, 3 failed, 0 saved
+            10.0 s    look        degraded, 3 failed, 0 saved
+            24.4 s    due         degraded, 3 failed, 0 saved
+            24.4 s    fail        degraded, 3 failed, 0 saved
+            24.4 s    ask         probe 1, probing, 3 failed, 0 saved
+            24.4 s    fail        probing, 3 failed, 0 saved
+            24.4 s    look        probing, 3 failed, 0 saved
+        "#]],
     );
 }
 
@@ -205,13 +208,13 @@ fn what_was_begun_before_and_succeeds_late_clears() {
     check(
         "fail fail fail +10s ok ask",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-          10.0 s  +10s        degraded, 3 failed, 0 saved
-          10.0 s  ok          healthy, 0 failed, 0 saved; recovered, 0 saved meanwhile
-          10.0 s  ask         go, healthy, 0 failed, 0 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            10.0 s    +10s        degraded, 3 failed, 0 saved
+            10.0 s    ok          healthy, 0 failed, 0 saved; recovered, 0 saved meanwhile
+            10.0 s    ask         go, healthy, 0 failed, 0 saved
+        "#]],
     );
 }
 
@@ -220,15 +223,15 @@ fn a_success_from_elsewhere_ends_a_probe_and_its_late_failure_counts_as_one() {
     check(
         "fail fail fail due ask ok lose ask",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-          24.4 s  due         degraded, 3 failed, 0 saved
-          24.4 s  ask         probe 1, probing, 3 failed, 0 saved
-          24.4 s  ok          healthy, 0 failed, 0 saved; recovered, 0 saved meanwhile
-          24.4 s  lose        healthy, 1 failed, 0 saved
-          24.4 s  ask         go, healthy, 1 failed, 0 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            24.4 s    due         degraded, 3 failed, 0 saved
+            24.4 s    ask         probe 1, probing, 3 failed, 0 saved
+            24.4 s    ok          healthy, 0 failed, 0 saved; recovered, 0 saved meanwhile
+            24.4 s    lose        healthy, 1 failed, 0 saved
+            24.4 s    ask         go, healthy, 1 failed, 0 saved
+        "#]],
     );
 }
 
@@ -237,15 +240,15 @@ fn a_probe_that_was_not_made_leaves_the_next_one_due() {
     check(
         "fail fail fail due ask drop ask lose",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-          24.4 s  due         degraded, 3 failed, 0 saved
-          24.4 s  ask         probe 1, probing, 3 failed, 0 saved
-          24.4 s  drop        degraded, 3 failed, 0 saved
-          24.4 s  ask         probe 2, probing, 3 failed, 0 saved
-          24.4 s  lose        degraded, 4 failed, 0 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            24.4 s    due         degraded, 3 failed, 0 saved
+            24.4 s    ask         probe 1, probing, 3 failed, 0 saved
+            24.4 s    drop        degraded, 3 failed, 0 saved
+            24.4 s    ask         probe 2, probing, 3 failed, 0 saved
+            24.4 s    lose        degraded, 4 failed, 0 saved
+        "#]],
     );
 }
 
@@ -254,19 +257,19 @@ fn a_forgotten_probe_is_taken_back_and_its_late_failure_says_nothing() {
     check(
         "fail fail fail due ask +29s ask +1s ask lose-first look lose",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-          24.4 s  due         degraded, 3 failed, 0 saved
-          24.4 s  ask         probe 1, probing, 3 failed, 0 saved
-          53.4 s  +29s        probing, 3 failed, 0 saved
-          53.4 s  ask         wait, probing, 3 failed, 1 saved
-          54.4 s  +1s         degraded, 3 failed, 1 saved
-          54.4 s  ask         probe 2, probing, 3 failed, 1 saved
-          54.4 s  lose-first  probing, 3 failed, 1 saved
-          54.4 s  look        probing, 3 failed, 1 saved
-          54.4 s  lose        degraded, 4 failed, 1 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            24.4 s    due         degraded, 3 failed, 0 saved
+            24.4 s    ask         probe 1, probing, 3 failed, 0 saved
+            53.4 s    +29s        probing, 3 failed, 0 saved
+            53.4 s    ask         wait, probing, 3 failed, 1 saved
+            54.4 s    +1s         degraded, 3 failed, 1 saved
+            54.4 s    ask         probe 2, probing, 3 failed, 1 saved
+            54.4 s    lose-first  probing, 3 failed, 1 saved
+            54.4 s    look        probing, 3 failed, 1 saved
+            54.4 s    lose        degraded, 4 failed, 1 saved
+        "#]],
     );
 }
 
@@ -275,16 +278,16 @@ fn attempts_saved_are_counted_one_by_one_and_a_probe_stands_for_all_of_its_turn(
     check(
         "fail fail fail ask*3 ask*3 due ask*3 win ask*3",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-           0.0 s  ask*3       wait, degraded, 3 failed, 3 saved
-           0.0 s  ask*3       wait, degraded, 3 failed, 6 saved
-          24.4 s  due         degraded, 3 failed, 6 saved
-          24.4 s  ask*3       probe 1, probing, 3 failed, 8 saved
-          24.4 s  win         healthy, 0 failed, 8 saved; recovered, 8 saved meanwhile
-          24.4 s  ask*3       go, healthy, 0 failed, 8 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            0.0 s     ask*3       wait, degraded, 3 failed, 3 saved
+            0.0 s     ask*3       wait, degraded, 3 failed, 6 saved
+            24.4 s    due         degraded, 3 failed, 6 saved
+            24.4 s    ask*3       probe 1, probing, 3 failed, 8 saved
+            24.4 s    win         healthy, 0 failed, 8 saved; recovered, 8 saved meanwhile
+            24.4 s    ask*3       go, healthy, 0 failed, 8 saved
+        "#]],
     );
 }
 
@@ -293,19 +296,19 @@ fn a_second_degradation_begins_with_the_first_open_time() {
     check(
         "fail fail fail due ask lose due ask win fail fail fail",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-          24.4 s  due         degraded, 3 failed, 0 saved
-          24.4 s  ask         probe 1, probing, 3 failed, 0 saved
-          24.4 s  lose        degraded, 4 failed, 0 saved
-          79.7 s  due         degraded, 4 failed, 0 saved
-          79.7 s  ask         probe 2, probing, 4 failed, 0 saved
-          79.7 s  win         healthy, 0 failed, 0 saved; recovered, 0 saved meanwhile
-          79.7 s  fail        healthy, 1 failed, 0 saved
-          79.7 s  fail        healthy, 2 failed, 0 saved
-          79.7 s  fail        degraded, 3 failed, 0 saved; degraded
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            24.4 s    due         degraded, 3 failed, 0 saved
+            24.4 s    ask         probe 1, probing, 3 failed, 0 saved
+            24.4 s    lose        degraded, 4 failed, 0 saved
+            79.7 s    due         degraded, 4 failed, 0 saved
+            79.7 s    ask         probe 2, probing, 4 failed, 0 saved
+            79.7 s    win         healthy, 0 failed, 0 saved; recovered, 0 saved meanwhile
+            79.7 s    fail        healthy, 1 failed, 0 saved
+            79.7 s    fail        healthy, 2 failed, 0 saved
+            79.7 s    fail        degraded, 3 failed, 0 saved; degraded
+        "#]],
     );
 }
 
@@ -314,21 +317,21 @@ fn a_backend_that_dies_does_not_touch_the_other() {
     check(
         "a:fail b:ask b:ok a:fail a:fail b:ask a:ask b:fail a:look b:ok due:a a:ask b:ask a:win b:look",
         expect![[r#"
-               0.0 s  a:fail      healthy, 1 failed, 0 saved
-               0.0 s  b:ask       go, healthy, 0 failed, 0 saved
-               0.0 s  b:ok        healthy, 0 failed, 0 saved
-               0.0 s  a:fail      healthy, 2 failed, 0 saved
-               0.0 s  a:fail      degraded, 3 failed, 0 saved; degraded
-               0.0 s  b:ask       go, healthy, 0 failed, 0 saved
-               0.0 s  a:ask       wait, degraded, 3 failed, 1 saved
-               0.0 s  b:fail      healthy, 1 failed, 0 saved
-               0.0 s  a:look      degraded, 3 failed, 1 saved
-               0.0 s  b:ok        healthy, 0 failed, 0 saved
-              24.4 s  due:a       degraded, 3 failed, 1 saved
-              24.4 s  a:ask       probe 1, probing, 3 failed, 1 saved
-              24.4 s  b:ask       go, healthy, 0 failed, 0 saved
-              24.4 s  a:win       healthy, 0 failed, 1 saved; recovered, 1 saved meanwhile
-              24.4 s  b:look      healthy, 0 failed, 0 saved
+            0.0 s     a:fail      healthy, 1 failed, 0 saved
+            0.0 s     b:ask       go, healthy, 0 failed, 0 saved
+            0.0 s     b:ok        healthy, 0 failed, 0 saved
+            0.0 s     a:fail      healthy, 2 failed, 0 saved
+            0.0 s     a:fail      degraded, 3 failed, 0 saved; degraded
+            0.0 s     b:ask       go, healthy, 0 failed, 0 saved
+            0.0 s     a:ask       wait, degraded, 3 failed, 1 saved
+            0.0 s     b:fail      healthy, 1 failed, 0 saved
+            0.0 s     a:look      degraded, 3 failed, 1 saved
+            0.0 s     b:ok        healthy, 0 failed, 0 saved
+            24.4 s    due:a       degraded, 3 failed, 1 saved
+            24.4 s    a:ask       probe 1, probing, 3 failed, 1 saved
+            24.4 s    b:ask       go, healthy, 0 failed, 0 saved
+            24.4 s    a:win       healthy, 0 failed, 1 saved; recovered, 1 saved meanwhile
+            24.4 s    b:look      healthy, 0 failed, 0 saved
         "#]],
     );
 }
@@ -340,12 +343,12 @@ fn a_threshold_of_zero_turns_it_off() {
         settings,
         "fail fail fail fail ask",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        healthy, 3 failed, 0 saved
-           0.0 s  fail        healthy, 4 failed, 0 saved
-           0.0 s  ask         go, healthy, 4 failed, 0 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        healthy, 3 failed, 0 saved
+            0.0 s     fail        healthy, 4 failed, 0 saved
+            0.0 s     ask         go, healthy, 4 failed, 0 saved
+        "#]],
     );
 }
 
@@ -356,19 +359,19 @@ fn a_bound_below_the_first_open_time_keeps_the_pace() {
         settings,
         "fail fail fail due ask lose due ask lose due ask lose",
         expect![[r#"
-           0.0 s  fail        healthy, 1 failed, 0 saved
-           0.0 s  fail        healthy, 2 failed, 0 saved
-           0.0 s  fail        degraded, 3 failed, 0 saved; degraded
-          16.2 s  due         degraded, 3 failed, 0 saved
-          16.2 s  ask         probe 1, probing, 3 failed, 0 saved
-          16.2 s  lose        degraded, 4 failed, 0 saved
-          34.7 s  due         degraded, 4 failed, 0 saved
-          34.7 s  ask         probe 2, probing, 4 failed, 0 saved
-          34.7 s  lose        degraded, 5 failed, 0 saved
-          51.8 s  due         degraded, 5 failed, 0 saved
-          51.8 s  ask         probe 3, probing, 5 failed, 0 saved
-          51.8 s  lose        degraded, 6 failed, 0 saved
-    "#]],
+            0.0 s     fail        healthy, 1 failed, 0 saved
+            0.0 s     fail        healthy, 2 failed, 0 saved
+            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+            16.2 s    due         degraded, 3 failed, 0 saved
+            16.2 s    ask         probe 1, probing, 3 failed, 0 saved
+            16.2 s    lose        degraded, 4 failed, 0 saved
+            34.7 s    due         degraded, 4 failed, 0 saved
+            34.7 s    ask         probe 2, probing, 4 failed, 0 saved
+            34.7 s    lose        degraded, 5 failed, 0 saved
+            51.8 s    due         degraded, 5 failed, 0 saved
+            51.8 s    ask         probe 3, probing, 5 failed, 0 saved
+            51.8 s    lose        degraded, 6 failed, 0 saved
+        "#]],
     );
 }
 
@@ -474,92 +477,4 @@ proptest! {
 
 fn settings() -> Settings {
     Settings::new(&Limits::default())
-}
-
-/// Plays a script and compares what each step brought.
-///
-/// `ask`, or `ask*3` for three attempts at once; `fail` and `ok` of an attempt that is no probe; `win`, `lose` and `drop` of the
-/// probe under way, `lose-first` of the first one ever made; `+30s` passes time, `due` all of it until the next probe; `look`
-/// only looks. `a:` and `b:` are two backends.
-fn check(script: &str, expected: Expect) {
-    check_with(settings(), script, expected);
-}
-
-fn check_with(settings: Settings, script: &str, expected: Expect) {
-    let mut trace = Trace::new(settings, 1);
-    let lines: Vec<_> = script
-        .split(' ')
-        .map(|step| {
-            let (at, what) = trace.play(step);
-            format!("{at:>6.1} s  {step:<11} {what}\n")
-        })
-        .collect();
-    expected.assert_eq(&lines.concat());
-}
-
-struct Trace {
-    start: Instant,
-    now: Instant,
-    pace: u32,
-    rng: StdRng,
-    backends: [(Breaker, Option<u64>); 2],
-}
-
-impl Trace {
-    fn new(settings: Settings, pace: u32) -> Self {
-        let start = Instant::now();
-        let backends = [0, 1].map(|_| (Breaker::new(settings, start), None));
-        Self { start, now: start, pace, rng: StdRng::seed_from_u64(7), backends }
-    }
-
-    /// The time afterwards in seconds, and what the step brought without any time in it.
-    fn play(&mut self, step: &str) -> (f64, String) {
-        let (name, step) = step.split_once(':').unwrap_or(("a", step));
-        // `due:a` names the backend last.
-        let (name, step) = if name == "due" { (step, name) } else { (name, step) };
-        let (breaker, probe) = &mut self.backends[usize::from(name == "b")];
-        match step.strip_prefix('+') {
-            Some(time) => self.now += SECOND * time.trim_end_matches('s').parse().unwrap() / self.pace,
-            None if step == "due" => self.now = breaker.view().probe_at.expect("a probe is to come"),
-            None => {}
-        }
-        let now = self.now;
-        let turn = breaker.on_time(now);
-        let mut said = String::new();
-        let turn = match step.split_once('*').unwrap_or((step, "1")) {
-            ("ask", attempts) => {
-                let verdict = breaker.ask(attempts.parse().unwrap(), now);
-                said = match verdict {
-                    Verdict::Go => "go".into(),
-                    Verdict::Wait(_) => "wait".into(),
-                    Verdict::Probe(number) => format!("probe {number}"),
-                };
-                if let Verdict::Probe(number) = verdict {
-                    *probe = Some(number);
-                }
-                turn
-            }
-            ("ok", _) => breaker.succeed(now),
-            ("win", _) => breaker.succeed(now),
-            ("fail", _) => breaker.fail(None, now, &mut self.rng),
-            ("lose", _) => breaker.fail(*probe, now, &mut self.rng),
-            ("lose-first", _) => breaker.fail(Some(1), now, &mut self.rng),
-            ("drop", _) => {
-                breaker.cancel(probe.unwrap(), now);
-                turn
-            }
-            _ => turn,
-        };
-        let view = breaker.view();
-        let shown =
-            [said, view.state.name().into(), format!("{} failed", view.failures), format!("{} saved", view.saved)];
-        let shown = shown.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ");
-        let turned = match turn {
-            None => String::new(),
-            Some(Turn::Degraded { .. }) => "; degraded".into(),
-            Some(Turn::Recovered { saved, .. }) => format!("; recovered, {saved} saved meanwhile"),
-            Some(Turn::Lapsed { saved, .. }) => format!("; lapsed, {saved} saved meanwhile"),
-        };
-        (self.now.duration_since(self.start).as_secs_f64(), shown + &turned)
-    }
 }
