@@ -10,7 +10,7 @@ use ractor::Actor;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    census::{Census, Part},
+    census::{BackendCensus, Census, Part},
     error::{JoinError, MeshGone, SpawnError},
     handle::{Command, TopicHandle},
     ledger::{Kind, Ledger, LedgerReport, Owned},
@@ -23,6 +23,7 @@ mod builder;
 mod door;
 mod memory;
 mod probe;
+mod relays;
 mod root;
 mod transport;
 
@@ -180,6 +181,12 @@ impl Mesh {
             crashes: parts.nursery.mishaps.crashes(),
             ledger: self.report(&[of_peers, of_topics]),
         })
+    }
+
+    /// The backends this node has dealt with, by name: the bootstrap of every topic, and relays. Asks no actor and waits for
+    /// nobody.
+    pub fn backends(&self) -> Vec<BackendCensus> {
+        self.inner.parts.backends.census(Instant::now())
     }
 
     /// Spawned, finished, owned and orphans of every kind of task.

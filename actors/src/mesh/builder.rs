@@ -14,6 +14,7 @@ use crate::{
     access::{Access, Admission, Lists},
     address_book::AddressBook,
     admission::{Bell, Door},
+    backends::Backends,
     config::MeshConfig,
     context::Context,
     counters::Counters,
@@ -158,6 +159,7 @@ impl MeshBuilder {
             endpoint,
             addresses,
             redials: Redials::new(&limits),
+            backends: Backends::new(&limits, Instant::now()),
             limits,
             lists,
             scarce: Arc::default(),
@@ -187,6 +189,7 @@ pub(crate) struct Parts {
     pub(crate) traffic: TrafficCounters,
     pub(crate) lists: Lists,
     pub(crate) redials: Redials,
+    pub(crate) backends: Backends,
     pub(crate) listeners: Listeners,
     /// Rung by the door, heard by the acceptor.
     pub(crate) slot_free: Arc<Notify>,
@@ -215,6 +218,7 @@ impl Parts {
             nursery: self.nursery.clone(),
             lists: self.lists.clone(),
             redials: self.redials.clone(),
+            backends: self.backends.clone(),
             history: self.history.clone(),
             lives: self.lives.clone(),
             scarce: self.scarce.clone(),
@@ -237,6 +241,7 @@ impl Parts {
         ];
         stores.extend(self.addresses.stores());
         stores.extend(self.redials.stores());
+        stores.push(self.backends.store());
         stores.extend(self.lists.stores());
         stores.extend(self.door.stores());
         stores

@@ -49,8 +49,8 @@ async fn ledger(State(node): State<Node>) -> Answer<LedgerView> {
 
 /// What the node depends on beyond its peers.
 #[utoipa::path(get, path = "/v1/backends", tag = "node", responses((status = 200, body = Backends)))]
-async fn backends() -> Json<Backends> {
-    Json(Backends { v: VERSION, backends: Vec::new() })
+async fn backends(State(node): State<Node>) -> Json<Backends> {
+    Json(answers::backends(&node))
 }
 
 /// The node's id, and the word that others join with.
