@@ -66,7 +66,8 @@ impl Line {
 
     async fn exchange(&mut self, request: Value) -> Result<(StatusCode, Bytes), String> {
         let (method, path, body) = route(request)?;
-        let request = Request::builder().method(method).uri(path).header("host", "localhost").body(body.into());
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request.header("content-type", "application/json").body(body.into());
         let request = request.map_err(|error| error.to_string())?;
         // One that ended while nobody asked says so here.
         self.requests.ready().await.map_err(|error| error.to_string())?;
