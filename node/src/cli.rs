@@ -1,6 +1,6 @@
 //! The command line: every verb, flag and help text. What they do is in the file named after the verb. `[pure]`
 //!
-//! The options of the verbs about who gets in are in `cli/door.rs`.
+//! The options of the verbs about who gets in are in `cli/door.rs`, of those that talk, watch and check in `cli/talk.rs`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -13,8 +13,10 @@ use crate::names::{
 };
 
 mod door;
+mod talk;
 
 pub(crate) use door::{AccessName, ConnectionsArgs, LimitsArgs, LimitsVerb, SetLimitsArgs, StandingArgs};
+pub(crate) use talk::{ConnectionOrder, DoctorArgs, DrainArgs, PublishArgs, StatusArgs, TopArgs};
 
 /// The control socket's environment variable, for the node and for those who ask it.
 pub(crate) const CONTROL_VARIABLE: &str = "PERENNIAL_CONTROL";
@@ -57,7 +59,9 @@ pub(crate) enum Verb {
     /// Run a node until SIGINT, SIGTERM or `perennial stop`.
     Up(UpArgs),
     /// Show how the running node is.
-    Status(AskArgs),
+    Status(StatusArgs),
+    /// Watch the running node live: rates, queues, tasks, memory, connections.
+    Top(TopArgs),
     /// Show every remote the running node has to do with, and its connections.
     Peers(AskArgs),
     /// Show the connections of the running node, or with --closed those that ended and why.
@@ -72,12 +76,22 @@ pub(crate) enum Verb {
     Forget(StandingArgs),
     /// Hold every task ever started against what should be alive; exit 1 while the two differ.
     Ledger(LedgerArgs),
+    /// Show the topics the running node has joined.
+    Topics(AskArgs),
+    /// Publish a message on a topic, or each line of standard input.
+    Publish(PublishArgs),
     /// Join a topic on the running node.
     Join(JoinArgs),
     /// Leave a topic on the running node.
     Leave(LeaveArgs),
+    /// Let the running node read its settings anew, and tell what is different now.
+    Reload(AskArgs),
+    /// Let the running node take no more work, say goodbye and end.
+    Drain(DrainArgs),
     /// Ask the running node to drain and end.
     Stop(AskArgs),
+    /// Check what a node would meet on this machine, and whether the one that runs is ready; exit 1 if anything fails.
+    Doctor(DoctorArgs),
     /// Start real nodes on loopback, kill some, and check that nothing is lost or left behind.
     Demo(DemoArgs),
     /// Print an id: of a key file, of IROH_SECRET, or of the running node.
@@ -284,6 +298,9 @@ pub(crate) struct TicketArgs {
     /// An address the node will be reachable at. May be repeated.
     #[arg(long, value_name = "IP:PORT", requires = "key_file")]
     pub(crate) addr: Vec<SocketAddr>,
+    /// Print it as a QR code as well, if that fits the terminal.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) qr: bool,
     #[command(flatten)]
     pub(crate) ask: AskArgs,
 }

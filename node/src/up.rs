@@ -70,6 +70,12 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
     finish(&node, &output, &mut signals, cause, closing).await
 }
 
+/// What a node with these arguments would refuse before it binds anything.
+pub(crate) fn check(args: &UpArgs, identity: &Identity) -> Result<(), Failure> {
+    let checked = settings::builder(args, identity)?.check();
+    checked.map_err(|error| Failure::new(Exit::Config, error.to_string()))
+}
+
 async fn spawn_mesh(args: &UpArgs, builder: MeshBuilder) -> Result<Mesh, Failure> {
     let mesh = builder.spawn().await.map_err(|error| {
         let exit = match error {

@@ -109,14 +109,24 @@ impl MeshBuilder {
         Ok(())
     }
 
+    /// Whether the settings hold together. Nothing is bound or started; [`Self::spawn`] asks it too.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitsError`] with the limits, or the caps of listeners, that contradict each other.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        self.config.limits.validate()?;
+        Listeners::new(&self.config.listen, &self.config.limits).map(drop)
+    }
+
     /// Binds the endpoint and starts the tree. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
     /// [`SpawnError`]: contradicting limits, an address that cannot be listened on, or a supervisor that did not start.
     pub async fn spawn(self) -> Result<Mesh, SpawnError> {
+        self.check()?;
         let MeshConfig { secret_key, listen, relay, port_mapping, limits, access, admission, known } = self.config;
-        limits.validate()?;
         let lists = Lists::new(access, admission);
         known.into_iter().for_each(|peer| lists.meet(peer));
         let limits = Arc::new(limits);

@@ -1,6 +1,6 @@
 //! Limits, connections and how connections ended, for people. `[pure]`
 
-use super::{align_right, table, text, uptime};
+use super::{align_right, amount, table, text, uptime};
 use crate::{
     control::protocol::door::{ClosedConnections, Connections, LimitsView, LingeringView},
     names::short,
@@ -115,15 +115,6 @@ pub(crate) fn closed_connections(closed: &ClosedConnections) -> String {
     format!("{}\n the last {shown} of {} that ended since the start", text(&rows), closed.total)
 }
 
-/// Bytes in the unit that leaves at most four digits.
-fn amount(bytes: u64) -> String {
-    match bytes {
-        0..10_000 => format!("{bytes} B"),
-        10_000..10_240_000 => format!("{} KiB", bytes >> 10),
-        _ => format!("{} MiB", bytes >> 20),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -146,6 +137,7 @@ mod tests {
                 accepting: false,
                 resumed: 1,
             }],
+            clients: Vec::new(),
             refusals: BTreeMap::from([("denied".into(), 0), ("evicted".into(), 2)]),
         };
         assert_eq!(
