@@ -1,7 +1,7 @@
 //! The command line: every verb, flag and help text. What they do is in the file named after the verb. `[pure]`
 //!
-//! The options of `up` are in `cli/up.rs`, those of `config` in `cli/config.rs`, those of the verbs about who gets in in
-//! `cli/door.rs`.
+//! The options of `up` are in `cli/up.rs`, those of `config` in `cli/config.rs`, of the verbs about who gets in in
+//! `cli/door.rs`, of those that talk, watch and check in `cli/talk.rs`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -11,10 +11,12 @@ use crate::names::{self, PeerName, TopicName};
 
 mod config;
 mod door;
+mod talk;
 mod up;
 
 pub(crate) use config::{ConfigVerb, Format, ShowArgs};
 pub(crate) use door::{AccessName, ConnectionsArgs, LimitsArgs, LimitsVerb, SetLimitsArgs, StandingArgs};
+pub(crate) use talk::{ConnectionOrder, DoctorArgs, DrainArgs, PublishArgs, StatusArgs, SubscribeArgs, TopArgs};
 pub(crate) use up::{CONFIG_VARIABLE, Given, UpArgs};
 
 /// The control socket's environment variable, for the node and for those who ask it.
@@ -58,9 +60,11 @@ pub(crate) enum Verb {
     /// Run a node until SIGINT, SIGTERM or `perennial stop`.
     Up(UpArgs),
     /// Show how the running node is.
-    Status(AskArgs),
-    /// Ask whether the running node reaches itself and its ledger is even; exit 1 if not. For the probes of a supervisor.
+    Status(StatusArgs),
+    /// Ask whether the running node should be sent work; exit 1 if not. For the probes of a supervisor.
     Ready(AskArgs),
+    /// Watch the running node live: rates, queues, tasks, memory, connections.
+    Top(TopArgs),
     /// Show every remote the running node has to do with, and its connections.
     Peers(AskArgs),
     /// Show the connections of the running node, or with --closed those that ended and why.
@@ -75,12 +79,24 @@ pub(crate) enum Verb {
     Forget(StandingArgs),
     /// Hold every task ever started against what should be alive; exit 1 while the two differ.
     Ledger(LedgerArgs),
+    /// Show the topics the running node has joined.
+    Topics(AskArgs),
+    /// Publish a message on a topic, or each line of standard input.
+    Publish(PublishArgs),
+    /// Listen to a topic of the running node.
+    Subscribe(SubscribeArgs),
     /// Join a topic on the running node.
     Join(JoinArgs),
     /// Leave a topic on the running node.
     Leave(LeaveArgs),
+    /// Let the running node read its settings anew, and tell what is different now.
+    Reload(AskArgs),
+    /// Let the running node take no more work, say goodbye and end.
+    Drain(DrainArgs),
     /// Ask the running node to drain and end.
     Stop(AskArgs),
+    /// Check what a node would meet on this machine, and whether the one that runs is ready; exit 1 if anything fails.
+    Doctor(DoctorArgs),
     /// Start real nodes on loopback, kill some, and check that nothing is lost or left behind.
     Demo(DemoArgs),
     /// Print an id: of a key file, of IROH_SECRET, or of the running node.
@@ -198,6 +214,9 @@ pub(crate) struct TicketArgs {
     /// An address the node will be reachable at. May be repeated.
     #[arg(long, value_name = "IP:PORT", requires = "key_file")]
     pub(crate) addr: Vec<SocketAddr>,
+    /// Print it as a QR code as well, if that fits the terminal.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) qr: bool,
     #[command(flatten)]
     pub(crate) ask: AskArgs,
 }

@@ -2,33 +2,43 @@
 //!
 //! How a node is asked is in `client/api.rs`. The verbs about who gets in are in `client/door.rs`.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use iroh::EndpointAddr;
 use iroh_tickets::endpoint::EndpointTicket;
+use ratatui::crossterm::terminal;
 use serde::Serialize;
 
 use self::api::Api;
 use crate::{
-    cli::{AskArgs, IdArgs, JoinArgs, KeyVerb, LeaveArgs, LedgerArgs, TicketArgs},
+    cli::{AskArgs, IdArgs, JoinArgs, KeyVerb, LeaveArgs, LedgerArgs, StatusArgs, TicketArgs},
     control::protocol::{
         Peers, Status, Stopping, TicketView,
         health::{Check, Readiness},
-        topics::{JoinOrder, TopicChanged},
+        topics::{JoinOrder, TopicChanged, Topics},
     },
     exit::{Exit, Failure},
     identity::{self, Identity},
     output::say,
     tables,
+    verbs::{qr, watch},
 };
 
 pub(crate) mod api;
 pub(crate) mod door;
 pub(crate) mod stream;
 
-pub(crate) async fn status(args: &AskArgs) -> Result<Exit, Failure> {
-    let status: Status = Api::new(args)?.get("/v1/status").await?;
-    print_view(args.json, &status, || tables::status(&status))
+pub(crate) async fn status(StatusArgs { watch, ask }: &StatusArgs) -> Result<Exit, Failure> {
+    if let Some(pause) = watch {
+        return watch::status(ask, *pause).await;
+    }
+    let status: Status = Api::new(ask)?.get("/v1/status").await?;
+    print_view(ask.json, &status, || tables::status(&status))
+}
+
+pub(crate) async fn topics(args: &AskArgs) -> Result<Exit, Failure> {
+    let topics: Topics = Api::new(args)?.get("/v1/topics").await?;
+    print_view(args.json, &topics, || tables::talk::topics(&topics.topics))
 }
 
 /// Exit 1 while the node is not ready.
@@ -128,14 +138,36 @@ pub(crate) async fn ticket(args: &TicketArgs) -> Result<Exit, Failure> {
         }
         None => Api::new(&args.ask)?.get("/v1/ticket").await?,
     };
+    if args.qr {
+        show_code(&view.ticket)?;
+    }
     print_view(args.ask.json, &view, || view.ticket.clone())
 }
 
-fn print_view(json: bool, view: &impl Serialize, table: impl FnOnce() -> String) -> Result<Exit, Failure> {
+/// A code that is not whole can be read by nobody, so one that does not fit is left out, with a word.
+fn show_code(ticket: &str) -> Result<(), Failure> {
+    let code = qr::code(ticket).map_err(|error| Failure::new(Exit::Failed, format!("no QR code holds it: {error}")))?;
+    let (columns, rows) = qr::size(&code);
+    let size = io::stdout().is_terminal().then(terminal::size).transpose();
+    match size.map_err(|error| Failure::io("measure the terminal", &error))? {
+        // The ticket itself and the prompt come below.
+        Some((width, height)) if columns > width.into() || rows + 2 > height.into() => {
+            say(format_args!(
+                "the QR code of {columns} columns and {rows} rows does not fit a terminal of {width} by {height}"
+            ));
+        }
+        Some(_) | None => _ = print(&code)?,
+    }
+    Ok(())
+}
+
+/// Prints an answer: as JSON, or as the table that it makes.
+pub(crate) fn print_view(json: bool, view: &impl Serialize, table: impl FnOnce() -> String) -> Result<Exit, Failure> {
     if json { print_json(view) } else { print(&table()) }
 }
 
-fn print_json(view: &impl Serialize) -> Result<Exit, Failure> {
+/// Prints an answer as one JSON object.
+pub(crate) fn print_json(view: &impl Serialize) -> Result<Exit, Failure> {
     print(&serde_json::to_string(view).expect("strings, numbers and maps of them always serialise"))
 }
 

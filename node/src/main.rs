@@ -29,6 +29,7 @@ mod tables;
 mod tasks;
 mod telemetry;
 mod up;
+mod verbs;
 mod vitals;
 
 use std::{
@@ -90,6 +91,13 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Ledger(args) => ask(client::ledger(&args)),
         Verb::Join(args) => ask(client::join(&args)),
         Verb::Leave(args) => ask(client::leave(&args)),
+        Verb::Top(args) => ask(verbs::top::top(&args)),
+        Verb::Topics(args) => ask(client::topics(&args)),
+        Verb::Publish(args) => ask(verbs::publish::publish(&args)),
+        Verb::Subscribe(args) => ask(verbs::subscribe::subscribe(&args)),
+        Verb::Reload(args) => ask(verbs::reload::reload(&args)),
+        Verb::Drain(args) => ask(verbs::drain::drain(&args)),
+        Verb::Doctor(args) => ask(verbs::doctor::doctor(&args)),
         Verb::Stop(args) => ask(client::stop(&args)),
         Verb::Demo(args) => block_on(demo::run(args)),
         Verb::Id(args) => ask(client::id(&args)),

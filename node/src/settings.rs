@@ -216,6 +216,15 @@ settings! {
     otlp_protocol: Option<Protocol> = None,
 }
 
+impl Settings {
+    /// What all of them are where nobody says anything.
+    pub(crate) fn defaults() -> Self {
+        let nothing = Words::new();
+        let layers = Layers { flags: &nothing, variables: &nothing, file: None };
+        Self::merge(layers).expect("nothing is wrong where nothing is said")
+    }
+}
+
 impl Layers<'_> {
     /// The value of the uppermost layer that speaks of `name`.
     fn pick<T: Value>(self, name: &str, default: impl FnOnce() -> T, problems: &mut Vec<Problem>) -> Setting<T> {

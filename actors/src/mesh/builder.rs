@@ -128,8 +128,8 @@ impl MeshBuilder {
     ///
     /// [`SpawnError`]: contradicting limits, an address that cannot be listened on, or a supervisor that did not start.
     pub async fn spawn(self) -> Result<Mesh, SpawnError> {
+        self.check()?;
         let MeshConfig { secret_key, listen, relay, port_mapping, limits, access, admission, known } = self.config;
-        limits.validate()?;
         let lists = Lists::new(access, admission);
         known.into_iter().for_each(|peer| lists.meet(peer));
         let limits = Arc::new(limits);

@@ -64,10 +64,12 @@ async fn change_standing(args: &StandingArgs, path: &str) -> Result<Exit, Failur
 
 pub(crate) async fn connections(args: &ConnectionsArgs) -> Result<Exit, Failure> {
     let api = Api::new(&args.ask)?;
+    let sort = args.sort.map(|order| format!("&sort={}", order.name())).unwrap_or_default();
+    let limit = args.limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
     if args.closed {
-        let closed: ClosedConnections = api.get("/v1/connections?closed=true").await?;
+        let closed: ClosedConnections = api.get(&format!("/v1/connections?closed=true{sort}{limit}")).await?;
         return print_view(args.ask.json, &closed, || tables::door::closed_connections(&closed));
     }
-    let live: Connections = api.get("/v1/connections").await?;
+    let live: Connections = api.get(&format!("/v1/connections?closed=false{sort}{limit}")).await?;
     print_view(args.ask.json, &live, || tables::door::connections(&live))
 }

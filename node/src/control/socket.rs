@@ -57,6 +57,15 @@ fn default_directory() -> Result<PathBuf, Failure> {
     }
 }
 
+/// The default directory, whether it is there or not. One that is there must be ours alone.
+pub(crate) fn check_default_directory() -> Result<PathBuf, Failure> {
+    let directory = default_directory()?;
+    if directory.exists() {
+        check_directory(&directory)?;
+    }
+    Ok(directory)
+}
+
 /// Anybody may create `/tmp/perennial-1000`; a socket in it is trusted only if we did.
 fn check_directory(directory: &Path) -> Result<(), Failure> {
     let shown = directory.display();

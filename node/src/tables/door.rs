@@ -1,6 +1,6 @@
 //! Limits, connections and how connections ended, for people. `[pure]`
 
-use super::{align_right, table, text, uptime};
+use super::{align_right, amount, table, text, uptime};
 use crate::{
     control::protocol::door::{ClosedConnections, Connections, LimitsView, LingeringView},
     names::short,
@@ -126,15 +126,6 @@ pub(crate) fn closed_connections(closed: &ClosedConnections) -> String {
     align_right(&mut rows, 5..9);
     let shown = closed.connections.len();
     format!("{}\n the last {shown} of {} that ended since the start", text(&rows), closed.total)
-}
-
-/// Bytes in the unit that leaves at most four digits.
-fn amount(bytes: u64) -> String {
-    match bytes {
-        0..10_000 => format!("{bytes} B"),
-        10_000..10_240_000 => format!("{} KiB", bytes >> 10),
-        _ => format!("{} MiB", bytes >> 20),
-    }
 }
 
 #[cfg(test)]
