@@ -41,13 +41,14 @@ fn every_mistake_of_a_file_is_told_with_its_line_and_what_would_be_right() {
     let problems = merge(file, &[("access", "closed")], &[("relay", "relay.example")]).unwrap_err();
     let sentences: Vec<&str> = problems.iter().map(|problem| problem.sentence.as_str()).collect();
     let expected = [
-        "c.toml:17: `gossip` is no setting; there are: listen, topic, join, key_file, state_dir, control, relay, \
-         port_mapping, known, deny, access, max_connections, memory_budget, count_loopback, idle_timeout, probe_interval, \
-         log, limits",
+        "c.toml:17: `gossip` is no setting; there are: listen, topic, join, key_file, state_dir, control, http, \
+         http_token_file, relay, port_mapping, known, deny, access, max_connections, memory_budget, count_loopback, \
+         idle_timeout, probe_interval, log, log_format, otlp, otlp_protocol, limits",
         "c.toml:1: `lisen` is no setting; did you mean `listen`?",
         "c.toml:6: listen is a number; \"0.0.0.0:4433\" would be right",
         "c.toml:11: join: `hello` is neither a ticket, nor ID@IP:PORT, nor an id of 64 hex digits",
-        "c.toml:12: control is true or false; a text that is a path would be right",
+        "c.toml:12: control is true or false; a text that is a path, as in \"/run/perennial/control.sock,max-connections=16\" would \
+         be right",
         "--relay: `relay.example` is not a relay; expected default, disabled, or a URL with https://",
         "c.toml:3: port_mapping is a number; true or false, without quotes, would be right",
         "c.toml:8: known is a text; a list such as [\"ID@192.0.2.1:4433\"] would be right",

@@ -18,5 +18,6 @@ mod settings;
 mod soak;
 mod state_dir;
 mod stock;
+mod talk;
 mod telemetry;
 mod up;
