@@ -66,7 +66,7 @@ fn what_is_published_in_every_way_is_heard_as_it_was() {
 #[test]
 fn a_subscriber_hears_what_it_asked_for_and_ends_with_a_code_that_tells() {
     let dir = tempfile::tempdir().unwrap();
-    let (one, mut two) = pair(dir.path());
+    let (one, two) = pair(dir.path());
     let subscribe = |args: &[&str]| {
         perennial(dir.path())
             .args(["subscribe", "chat", "--control", &one.control()])
