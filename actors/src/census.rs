@@ -12,12 +12,14 @@ use iroh_gossip::proto::TopicId;
 use tokio::sync::oneshot;
 
 use crate::{
+    backends::Backend,
     counters::Counts,
     ledger::{Kind, LedgerReport, Owned},
     lives::Phase,
     mishaps::Loop,
     retirement::Departure,
     stores::StoreUse,
+    traffic::Traffic,
 };
 
 /// A node at one moment.
@@ -47,6 +49,8 @@ pub struct Census {
     pub redials: RedialCensus,
     /// What was refused, ignored, dropped and closed, by reason.
     pub counts: Counts,
+    /// What its topics carried since the start.
+    pub traffic: Traffic,
     /// The loops that ended other than in order, and how often. Those that did not are left out.
     pub crashes: Vec<(Loop, u64)>,
     /// The maps, queues and caches of the node, those of its topics not included.
@@ -96,6 +100,45 @@ pub struct RedialCensus {
     pub outage: bool,
 }
 
+/// One backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendCensus {
+    /// Which; its text is its stable name in reports.
+    pub backend: Backend,
+    /// Whether it is used.
+    pub state: BackendState,
+    /// How long it has been healthy, or has not been: a probe under way changes nothing here.
+    pub since: Duration,
+    /// Attempts in a row that failed, none of them more than [`crate::Limits::breaker_window`] after the last.
+    pub failures: u32,
+    /// Attempts that were not made because it was degraded, since the start.
+    pub saved: u64,
+    /// The one probe is made no sooner than this from now; `None` while there is nothing to probe, or a probe is under way.
+    pub next_probe: Option<Duration>,
+}
+
+/// Whether a backend is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BackendState {
+    /// As often as there is something to do.
+    Healthy,
+    /// Once, to learn whether it is back.
+    Probing,
+    /// Not until the next probe.
+    Degraded,
+}
+
+impl BackendState {
+    /// The stable name in reports, metrics and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            BackendState::Healthy => "healthy",
+            BackendState::Probing => "probing",
+            BackendState::Degraded => "degraded",
+        }
+    }
+}
+
 /// One live connection.
 #[derive(Debug, Clone)]
 pub struct ConnectionCensus {
@@ -115,6 +158,10 @@ pub struct ConnectionCensus {
     pub departed: Option<(Departure, Duration)>,
     /// Frames waiting to be written.
     pub queued_frames: usize,
+    /// Bytes sent, over all paths; 0 once its task has let go of it.
+    pub bytes_sent: u64,
+    /// Bytes received, over all paths; 0 once its task has let go of it.
+    pub bytes_received: u64,
     /// The address of the selected path.
     pub path: Option<TransportAddr>,
     /// The round-trip time of the selected path.

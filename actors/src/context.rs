@@ -8,8 +8,8 @@ use std::sync::{
 use iroh::EndpointId;
 
 use crate::{
-    access::Lists, address_book::AddressBook, counters::Counters, history::History, limits::Limits, lives::Lives,
-    redial::Redials, routes::Routes, supervisor::Nursery,
+    access::Lists, address_book::AddressBook, backends::Backends, counters::Counters, history::History, limits::Limits,
+    lives::Lives, redial::Redials, routes::Routes, supervisor::Nursery, traffic::TrafficCounters,
 };
 
 /// The common ground of one mesh. Cheap to clone.
@@ -20,6 +20,7 @@ pub(crate) struct Context {
     pub(crate) routes: Routes,
     pub(crate) addresses: AddressBook,
     pub(crate) counters: Counters,
+    pub(crate) traffic: TrafficCounters,
     pub(crate) nursery: Nursery,
     pub(crate) lists: Lists,
     pub(crate) history: Arc<Mutex<History>>,
@@ -27,6 +28,7 @@ pub(crate) struct Context {
     /// Somebody waits at the door for a slot.
     pub(crate) scarce: Arc<AtomicBool>,
     pub(crate) redials: Redials,
+    pub(crate) backends: Backends,
     pub(crate) draining: Arc<AtomicBool>,
 }
 

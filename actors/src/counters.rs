@@ -68,6 +68,8 @@ reasons! {
     DialFailed => "dial-failed",
     /// An outgoing attempt that was not made, because its remote's pause is not over.
     DialTooEarly => "dial-too-early",
+    /// An outgoing attempt that was not made, because the relay it would have gone through is degraded.
+    DialGated => "dial-gated",
     /// An outgoing attempt that was not made, because the node was at its cap or had too many under way.
     DialRefused => "dial-refused",
     /// An accepted connection that no topic claimed in time.
@@ -112,6 +114,68 @@ reasons! {
     OutgoingTooLarge => "outgoing-too-large",
     /// An address that did not fit the address book.
     AddressDropped => "address-dropped",
+}
+
+/// Where a [`Reason`] applies. A closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// An incoming attempt, up to the end of its handshake.
+    Door,
+    /// An outgoing attempt.
+    Dial,
+    /// A connection that was closed, by this node's own decision.
+    Connection,
+    /// A frame, or a part of one.
+    Frame,
+}
+
+impl Reason {
+    /// Where this reason applies.
+    pub fn stage(self) -> Stage {
+        match self {
+            Reason::RefusedAtCap
+            | Reason::RefusedHandshakes
+            | Reason::RefusedAtInboundCap
+            | Reason::RefusedAtListenerCap
+            | Reason::RefusedAtPrefixCap
+            | Reason::RefusedAtRate
+            | Reason::RefusedInFlood
+            | Reason::RefusedUnderPressure
+            | Reason::AskedToRetry
+            | Reason::RetriedEnough
+            | Reason::WaitedInVain
+            | Reason::Denied
+            | Reason::HandshakeTimeout
+            | Reason::HandshakeFailed => Stage::Door,
+            Reason::DialFailed | Reason::DialTooEarly | Reason::DialRefused | Reason::DialGated => Stage::Dial,
+            Reason::Evicted
+            | Reason::ClosedHelloTimeout
+            | Reason::ClosedPerPeer
+            | Reason::ClosedUnclaimed
+            | Reason::ClosedSlowPeer
+            | Reason::ClosedProtocol
+            | Reason::ClosedFrozen => Stage::Connection,
+            Reason::JoinNotApproved
+            | Reason::FrameTooLarge
+            | Reason::FrameUnfinished
+            | Reason::HeaderMissing
+            | Reason::MessageMalformed
+            | Reason::RoundImpossible
+            | Reason::SelfAddressed
+            | Reason::NodesCut
+            | Reason::PeerDataDropped
+            | Reason::FromStranger
+            | Reason::JoinRepeated
+            | Reason::AnnouncementsDropped
+            | Reason::TopicUnknown
+            | Reason::InboxFull
+            | Reason::OutboxFull
+            | Reason::NotConnected
+            | Reason::OutgoingTooLarge
+            | Reason::AddressDropped => Stage::Frame,
+        }
+    }
 }
 
 /// The live counters of one mesh. Cheap to clone.

@@ -21,6 +21,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::{
+    backends::Backend,
     context::Context,
     counters::Reason,
     handle::{Command, Event, Receipt},
@@ -114,6 +115,7 @@ impl Topic {
         if context.common.lists.decides_joins() {
             state.require_approval();
         }
+        state.share_gate(context.common.backends.gate(&Backend::Bootstrap(topic), now));
         let asking = Asking::new(topic, context.common.clone(), &inboxes);
         let pending = Pending::new(context.common.limits.pending_frames_max, context.common.limits.dial_timeout * 2);
         Self {
@@ -249,6 +251,7 @@ impl Topic {
                 let neighbors = self.state.neighbors().len();
                 let outcome = self.state.on_publish(content, now).map(|(repeated, effects)| {
                     self.payloads_dropped = 0;
+                    self.context.common.traffic.note_published();
                     self.apply(effects);
                     Receipt { neighbors, dropped: self.payloads_dropped, repeated }
                 });
@@ -330,6 +333,7 @@ impl Topic {
                 Effect::Decline(peer) => self.decline(peer),
                 Effect::Ask { peer, number } => self.asking.ask(peer, number),
                 Effect::Unask(peer) => self.asking.unask(&peer),
+                Effect::Hasten(peer) => self.context.common.redials.hasten(&peer),
                 Effect::Emit(event) => self.emit(event),
                 Effect::Count(reason, count) => self.context.common.counters.add(reason, count),
             }
@@ -337,10 +341,11 @@ impl Topic {
     }
 
     fn emit(&self, event: Event) {
-        if let Event::Received(message) = &event
-            && let Some(lease) = self.leases.get(&message.delivered_from)
-        {
-            lease.note_novel(Instant::now());
+        if let Event::Received(message) = &event {
+            self.context.common.traffic.note_delivered();
+            if let Some(lease) = self.leases.get(&message.delivered_from) {
+                lease.note_novel(Instant::now());
+            }
         }
         // Nobody listening is fine: a publisher need not.
         drop(self.inboxes.events.send(event));
@@ -369,6 +374,7 @@ impl Topic {
         for _ in 0..2 {
             let Some(lease) = self.lease(to) else { break };
             match lease.send(self.outgoing(frame.clone(), last), urgency, now) {
+                Ok(()) if class == Class::Payload => return self.context.common.traffic.note_sent(),
                 Ok(()) => return,
                 Err(SendRefused::Full) => return self.on_full(to, class, now),
                 // The connection ended under our hands; perhaps there is another.

@@ -3,7 +3,7 @@
 //! What the system does not tell is `None`, never zero. Off Linux it tells nothing. Nothing is judged here; `pressure.rs`
 //! does that.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 /// One look at this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,10 +18,12 @@ pub struct Vitals {
     pub address_space_max: Option<u64>,
     /// Threads.
     pub threads: Option<u64>,
+    /// Processor time used since the start, in user and kernel mode, of all threads.
+    pub cpu: Option<Duration>,
 }
 
 impl Vitals {
-    /// Looks. Needs a free descriptor, reads three small files of the kernel and never waits: some 100 µs, a little more
+    /// Looks. Needs a free descriptor, reads four small files of the kernel and never waits: some 100 µs, a little more
     /// with every open descriptor.
     pub fn read() -> Self {
         // `status` rather than `statm`: it counts in kB, so nobody has to know the size of a page.
@@ -33,6 +35,7 @@ impl Vitals {
             fds_max: soft_limit(&limits, "Max open files"),
             address_space_max: soft_limit(&limits, "Max address space"),
             threads: threads(&status),
+            cpu: cpu(&read_own("/proc/self/stat")),
         }
     }
 }
@@ -49,6 +52,17 @@ fn rss_bytes(status: &str) -> Option<u64> {
 
 fn threads(status: &str) -> Option<u64> {
     line_after(status, "Threads:")?.trim().parse().ok()
+}
+
+/// The kernel counts in ticks of this rate for programs (`USER_HZ`), whatever it counts in itself.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// The fields `utime` and `stime`, 14 and 15. The name of the program, field 2, may hold blanks and parentheses itself.
+fn cpu(stat: &str) -> Option<Duration> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11).map(str::parse::<u64>);
+    let ticks = fields.next()?.ok()?.checked_add(fields.next()?.ok()?)?;
+    Some(Duration::from_millis(ticks.checked_mul(1000 / TICKS_PER_SECOND)?))
 }
 
 /// The first of three columns: soft limit, hard limit, unit. "unlimited" is no number.
@@ -78,6 +92,7 @@ mod tests {
         }
         assert!(vitals.rss_bytes > Some(100_000), "{vitals:?}");
         assert!(vitals.threads >= Some(1), "{vitals:?}");
+        assert!(vitals.cpu.is_some(), "{vitals:?}");
         assert!(vitals.open_fds >= Some(3), "{vitals:?}");
         assert!(vitals.fds_max.is_none_or(|max| vitals.open_fds < Some(max)), "{vitals:?}");
     }
@@ -105,6 +120,13 @@ mod tests {
         assert_eq!(fds_max("Max open files            unlimited            unlimited            files\n"), None);
         let address_space = "Max address space         268435456            unlimited            bytes     \n";
         assert_eq!(soft_limit(address_space, "Max address space"), Some(256 << 20));
+        let stat = "7 (a ) (b) S 1 7 7 0 -1 4194560 31 0 1 0 250 50 3 4 20 0 9 0";
+        assert_eq!(cpu(stat), Some(Duration::from_secs(3)));
+        for garbled in
+            ["", "7", "7 (a) S 1 2", "7 (a) S 1 2 3 4 5 6 7 8 9 10 x 1", &stat.replace("250", &u64::MAX.to_string())]
+        {
+            assert_eq!(cpu(garbled), None, "{garbled}");
+        }
         for garbled in ["", "VmRSS:", "VmRSS: kB", "VmRSS: 1 MB", "VmRSS: 99999999999999999999 kB", "Threads: -1"] {
             assert_eq!((rss_bytes(garbled), threads(garbled), fds_max(garbled)), (None, None, None), "{garbled}");
         }
@@ -116,7 +138,7 @@ mod tests {
     fn no_other_process_is_looked_at() {
         let code = include_str!("vitals.rs").split("#[cfg(test)]").next().expect("the code comes first");
         let paths: Vec<&str> = code.split('"').skip(1).step_by(2).filter(|text| text.contains('/')).collect();
-        assert_eq!(paths, ["/proc/self/status", "/proc/self/limits", "/proc/self/fd"]);
+        assert_eq!(paths, ["/proc/self/status", "/proc/self/limits", "/proc/self/stat", "/proc/self/fd"]);
         assert_eq!(code.matches("fs::").count(), 2, "one place reads files, one lists");
     }
 }

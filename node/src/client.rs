@@ -1,55 +1,64 @@
-//! The verbs that ask a running node over its control socket, and those that need none: `id`, `key`, `ticket`.
+//! The verbs that ask a running node, and those that need none: `id`, `key`, `ticket`.
 //!
-//! Plain blocking I/O with deadlines; no runtime is started for a question. The verbs about who gets in are in
-//! `client/door.rs`.
+//! How a node is asked is in `client/api.rs`. The verbs about who gets in are in `client/door.rs`.
 
-use std::{
-    io::{self, BufRead, BufReader, Read, Write},
-    os::unix::net::UnixStream,
-    path::PathBuf,
-    thread,
-    time::{Duration, Instant},
-};
+use std::io::{self, IsTerminal, Write};
 
 use iroh::EndpointAddr;
 use iroh_tickets::endpoint::EndpointTicket;
-use serde::{Serialize, de::DeserializeOwned};
+use ratatui::crossterm::terminal;
+use serde::Serialize;
 
+use self::api::Api;
 use crate::{
-    cli::{AskArgs, IdArgs, JoinArgs, KeyVerb, LeaveArgs, LedgerArgs, TicketArgs},
-    control::{
-        protocol::{LedgerView, Peers, Request, Response, Status, Stopping, TicketView, TopicChanged},
-        socket,
+    cli::{AskArgs, IdArgs, JoinArgs, KeyVerb, LeaveArgs, LedgerArgs, StatusArgs, TicketArgs},
+    control::protocol::{
+        Peers, Status, Stopping, TicketView,
+        health::{Check, Readiness},
+        topics::{JoinOrder, TopicChanged, Topics},
     },
     exit::{Exit, Failure},
     identity::{self, Identity},
     output::say,
     tables,
+    verbs::{qr, watch},
 };
 
+pub(crate) mod api;
 pub(crate) mod door;
+pub(crate) mod stream;
 
-/// A node answers within five seconds or says that it cannot; the rest is for a machine under load.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The longest answer read. A census of a thousand peers is a few hundred kilobytes.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
-
-/// Pause between two looks at a ledger that has not settled.
-const SETTLE_PAUSE: Duration = Duration::from_millis(200);
-
-pub(crate) fn status(args: &AskArgs) -> Result<Exit, Failure> {
-    let status: Status = Question::new(args)?.ask(&Request::Status)?;
-    print_view(args.json, &status, || tables::status(&status))
+pub(crate) async fn status(StatusArgs { watch, ask }: &StatusArgs) -> Result<Exit, Failure> {
+    if let Some(pause) = watch {
+        return watch::status(ask, *pause).await;
+    }
+    let status: Status = Api::new(ask)?.get("/v1/status").await?;
+    print_view(ask.json, &status, || tables::status(&status))
 }
 
-pub(crate) fn peers(args: &AskArgs) -> Result<Exit, Failure> {
-    let peers: Peers = Question::new(args)?.ask(&Request::Peers)?;
+pub(crate) async fn topics(args: &AskArgs) -> Result<Exit, Failure> {
+    let topics: Topics = Api::new(args)?.get("/v1/topics").await?;
+    print_view(args.json, &topics, || tables::talk::topics(&topics.topics))
+}
+
+/// Exit 1 while the node is not ready.
+pub(crate) async fn ready(args: &AskArgs) -> Result<Exit, Failure> {
+    let readiness: Readiness = Api::new(args)?.get_any("/readyz").await?;
+    print_view(args.json, &readiness, || {
+        let line =
+            |check: &Check| format!("{} {}: {}", if check.ok { "ok  " } else { "fail" }, check.name, check.reason);
+        readiness.checks.iter().map(line).collect::<Vec<_>>().join("\n")
+    })?;
+    Ok(if readiness.ready { Exit::Ok } else { Exit::Failed })
+}
+
+pub(crate) async fn peers(args: &AskArgs) -> Result<Exit, Failure> {
+    let peers: Peers = Api::new(args)?.get("/v1/peers").await?;
     print_view(args.json, &peers, || tables::peers(&peers))
 }
 
-pub(crate) fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
-    let ledger = Question::new(&args.ask)?.settled_ledger(args.settle)?;
+pub(crate) async fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
+    let ledger = Api::new(&args.ask)?.settled_ledger(args.settle).await?;
     print_view(args.ask.json, &ledger, || tables::ledger(&ledger))?;
     if ledger.orphans == 0 {
         return Ok(Exit::Ok);
@@ -58,28 +67,28 @@ pub(crate) fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
     Ok(Exit::Failed)
 }
 
-pub(crate) fn join(args: &JoinArgs) -> Result<Exit, Failure> {
-    let request =
-        Request::Join { topic: args.topic.to_string(), peers: args.peer.iter().map(ToString::to_string).collect() };
-    change_topic(&args.ask, &request)
+pub(crate) async fn join(args: &JoinArgs) -> Result<Exit, Failure> {
+    let order = JoinOrder { peers: args.peer.iter().map(ToString::to_string).collect() };
+    let path = format!("{}/join", api::topic_path(&args.topic));
+    show_change(&args.ask, &Api::new(&args.ask)?.post(&path, &order).await?)
 }
 
-pub(crate) fn leave(args: &LeaveArgs) -> Result<Exit, Failure> {
-    change_topic(&args.ask, &Request::Leave { topic: args.topic.to_string() })
+pub(crate) async fn leave(args: &LeaveArgs) -> Result<Exit, Failure> {
+    let path = format!("{}/leave", api::topic_path(&args.topic));
+    show_change(&args.ask, &Api::new(&args.ask)?.order(&path).await?)
 }
 
-fn change_topic(args: &AskArgs, request: &Request) -> Result<Exit, Failure> {
-    let changed: TopicChanged = Question::new(args)?.ask(request)?;
+fn show_change(args: &AskArgs, changed: &TopicChanged) -> Result<Exit, Failure> {
     if args.json {
-        return print_json(&changed);
+        return print_json(changed);
     }
     let outcome = changed.outcome.replace('-', " ");
     say(format_args!("{outcome} {}", changed.name.as_ref().unwrap_or(&changed.topic)));
     Ok(Exit::Ok)
 }
 
-pub(crate) fn stop(args: &AskArgs) -> Result<Exit, Failure> {
-    let stopping: Stopping = Question::new(args)?.ask(&Request::Stop)?;
+pub(crate) async fn stop(args: &AskArgs) -> Result<Exit, Failure> {
+    let stopping: Stopping = Api::new(args)?.order("/v1/stop").await?;
     if args.json {
         return print_json(&stopping);
     }
@@ -87,20 +96,20 @@ pub(crate) fn stop(args: &AskArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-pub(crate) fn id(args: &IdArgs) -> Result<Exit, Failure> {
+pub(crate) async fn id(args: &IdArgs) -> Result<Exit, Failure> {
     #[derive(Serialize)]
     struct IdView {
         v: u8,
         id: String,
     }
-    // A socket that was asked for goes before a secret that happens to be in the environment.
-    let secret = match args.ask.control {
-        Some(_) => None,
-        None => identity::secret_from_environment(),
+    // A node that was asked for goes before a secret that happens to be in the environment.
+    let secret = match (&args.ask.control, args.ask.http) {
+        (None, None) => identity::secret_from_environment(),
+        (Some(_), _) | (_, Some(_)) => None,
     };
     let id = match Identity::existing(args.key_file.as_deref(), secret.as_deref())? {
         Some(key) => key.public().to_string(),
-        None => Question::new(&args.ask)?.ask::<TicketView>(&Request::Ticket)?.id,
+        None => Api::new(&args.ask)?.get::<TicketView>("/v1/ticket").await?.id,
     };
     print_view(args.ask.json, &IdView { v: crate::lines::VERSION, id: id.clone() }, || id.clone())
 }
@@ -117,7 +126,7 @@ pub(crate) fn key(verb: &KeyVerb) -> Result<Exit, Failure> {
     }
 }
 
-pub(crate) fn ticket(args: &TicketArgs) -> Result<Exit, Failure> {
+pub(crate) async fn ticket(args: &TicketArgs) -> Result<Exit, Failure> {
     let view = match &args.key_file {
         Some(file) => {
             let mut addr = EndpointAddr::new(identity::load(file)?.public());
@@ -127,78 +136,38 @@ pub(crate) fn ticket(args: &TicketArgs) -> Result<Exit, Failure> {
             let id = addr.id.to_string();
             TicketView { v: crate::lines::VERSION, id, ticket: EndpointTicket::new(addr).to_string() }
         }
-        None => Question::new(&args.ask)?.ask(&Request::Ticket)?,
+        None => Api::new(&args.ask)?.get("/v1/ticket").await?,
     };
+    if args.qr {
+        show_code(&view.ticket)?;
+    }
     print_view(args.ask.json, &view, || view.ticket.clone())
 }
 
-/// One conversation with a node.
-#[derive(Debug)]
-pub(crate) struct Question {
-    path: PathBuf,
-    stream: BufReader<UnixStream>,
+/// A code that is not whole can be read by nobody, so one that does not fit is left out, with a word.
+fn show_code(ticket: &str) -> Result<(), Failure> {
+    let code = qr::code(ticket).map_err(|error| Failure::new(Exit::Failed, format!("no QR code holds it: {error}")))?;
+    let (columns, rows) = qr::size(&code);
+    let size = io::stdout().is_terminal().then(terminal::size).transpose();
+    match size.map_err(|error| Failure::io("measure the terminal", &error))? {
+        // The ticket itself and the prompt come below.
+        Some((width, height)) if columns > width.into() || rows + 2 > height.into() => {
+            say(format_args!(
+                "the QR code of {columns} columns and {rows} rows does not fit a terminal of {width} by {height}"
+            ));
+        }
+        Some(_) | None => _ = print(&code)?,
+    }
+    Ok(())
 }
 
-impl Question {
-    fn new(args: &AskArgs) -> Result<Self, Failure> {
-        let path = match &args.control {
-            Some(path) => path.clone(),
-            None => socket::find()?,
-        };
-        Self::to(path)
-    }
-
-    /// Connects to the node on `path`.
-    pub(crate) fn to(path: PathBuf) -> Result<Self, Failure> {
-        let stream = socket::connect(&path)?;
-        let limit = Some(ANSWER_TIMEOUT);
-        stream
-            .set_read_timeout(limit)
-            .and_then(|()| stream.set_write_timeout(limit))
-            .map_err(|error| Failure::io("set a deadline on the control socket", &error))?;
-        Ok(Self { path, stream: BufReader::new(stream) })
-    }
-
-    /// Asks and waits for the answer.
-    pub(crate) fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Failure> {
-        let failed = |error: &io::Error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::new(
-                Exit::Unavailable,
-                format!("the node did not answer within {} s", ANSWER_TIMEOUT.as_secs()),
-            ),
-            _ => Failure::io(format_args!("ask the node on {}", self.path.display()), error),
-        };
-        let mut line = Vec::new();
-        // A node that turns a client away answers without having read, so a failed write may still have an answer.
-        let written = self.stream.get_mut().write_all(&request.to_line());
-        let read = self.stream.by_ref().take(ANSWER_BYTES_MAX).read_until(b'\n', &mut line);
-        if line.is_empty() {
-            written.map_err(|error| failed(&error))?;
-            read.map_err(|error| failed(&error))?;
-            return Err(Failure::new(Exit::NoNode, format!("the node on {} went away", self.path.display())));
-        }
-        Response::from_line(&line)?.into_result()
-    }
-
-    /// Asks for the ledger until it has no orphans, at most for `settle`.
-    pub(crate) fn settled_ledger(&mut self, settle: Duration) -> Result<LedgerView, Failure> {
-        let deadline = Instant::now() + settle;
-        loop {
-            let ledger: LedgerView = self.ask(&Request::Ledger)?;
-            let left = deadline.saturating_duration_since(Instant::now());
-            if ledger.orphans == 0 || left.is_zero() {
-                return Ok(ledger);
-            }
-            thread::sleep(SETTLE_PAUSE.min(left));
-        }
-    }
-}
-
-fn print_view(json: bool, view: &impl Serialize, table: impl FnOnce() -> String) -> Result<Exit, Failure> {
+/// Prints an answer: as JSON, or as the table that it makes.
+pub(crate) fn print_view(json: bool, view: &impl Serialize, table: impl FnOnce() -> String) -> Result<Exit, Failure> {
     if json { print_json(view) } else { print(&table()) }
 }
 
-fn print_json(view: &impl Serialize) -> Result<Exit, Failure> {
+/// Prints an answer as one JSON object.
+pub(crate) fn print_json(view: &impl Serialize) -> Result<Exit, Failure> {
     print(&serde_json::to_string(view).expect("strings, numbers and maps of them always serialise"))
 }
 

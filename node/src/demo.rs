@@ -18,7 +18,7 @@ use crate::{
     control::protocol::LedgerView,
     demo::{swarm::Swarm, view::View},
     exit::{Exit, Failure},
-    signals::Signals,
+    signals::EndSignals,
     tables,
 };
 
@@ -40,7 +40,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the demo. Any signal ends it, and the nodes with it.
 pub(crate) async fn run(args: DemoArgs) -> Result<Exit, Failure> {
-    let mut signals = Signals::catch()?;
+    let mut signals = EndSignals::catch()?;
     let seed = args.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     let view = View::new();
     view.title(&format!("{} nodes, {}, seed {seed}", args.nodes, kills(args.kills)));
@@ -101,7 +101,7 @@ impl<'a> Demo<'a> {
             self.form().await?;
             self.publish(kill, Some(victim)).await?;
         }
-        let ledgers = self.settle()?;
+        let ledgers = self.settle().await?;
         self.stop().await?;
         show_ledgers(&ledgers)
     }
@@ -177,12 +177,12 @@ impl<'a> Demo<'a> {
         contacts
     }
 
-    fn settle(&self) -> Result<Vec<(String, LedgerView)>, Failure> {
+    async fn settle(&self) -> Result<Vec<(String, LedgerView)>, Failure> {
         let step = self.view.step("settling the ledgers");
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         let mut ledgers = Vec::new();
         for number in 0..self.swarm.len() {
-            let ledger = self.swarm.ledger(number, deadline.saturating_duration_since(Instant::now()))?;
+            let ledger = self.swarm.ledger(number, deadline.saturating_duration_since(Instant::now())).await?;
             ledgers.push((self.swarm.title(number), ledger));
         }
         let uneven: Vec<&(String, LedgerView)> = ledgers.iter().filter(|(_, ledger)| ledger.orphans > 0).collect();

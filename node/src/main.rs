@@ -2,24 +2,34 @@
 
 mod cli;
 mod client;
+mod config;
 mod control;
 mod demo;
+mod dump;
 mod exit;
+mod health;
 mod identity;
 mod line_reader;
 mod lines;
+mod listener;
 mod memberships;
+mod metrics;
 mod names;
 mod node;
 mod output;
 mod panics;
 mod pipe;
+mod probe;
+mod reload;
+mod service;
+mod settings;
 mod signals;
 mod state_dir;
 mod tables;
 mod tasks;
 mod telemetry;
 mod up;
+mod verbs;
 mod vitals;
 
 use std::{
@@ -32,11 +42,13 @@ use clap::{CommandFactory, Parser};
 use perennial::{MeshBuilder, Vitals};
 
 use crate::{
-    cli::{Cli, Verb},
+    cli::{Cli, UpArgs, Verb},
     exit::{Exit, Failure},
+    settings::value::{LogFilter, Word},
+    telemetry::LogFormat,
 };
 
-#[cfg(feature = "soak")]
+#[cfg(any(feature = "soak", test))]
 #[global_allocator]
 static HEAP: perennial_heap::Counting = perennial_heap::Counting;
 
@@ -49,45 +61,78 @@ const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(24 * 3600);
 
 fn main() {
     panics::install();
-    let cli = Cli::parse();
-    let ended = telemetry::install(&cli.log).and_then(|()| run(cli.verb));
-    let exit = ended.unwrap_or_else(|failure| {
-        output::say(format_args!("error: {failure}"));
+    let exit = run(Cli::parse()).unwrap_or_else(|failure| {
+        for sentence in failure.sentence.lines() {
+            output::say(format_args!("error: {sentence}"));
+        }
         failure.exit
     });
     // Ends the thread that is blocked reading standard input as well; a return would wait for it.
     std::process::exit(exit as i32);
 }
 
-fn run(verb: Verb) -> Result<Exit, Failure> {
-    match verb {
-        Verb::Up(args) => {
-            // Before the runtime, which would panic for want of a descriptor or a thread.
-            let allowed = MeshBuilder::check_process(&Vitals::read());
-            allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
-            block_on(up::run(args))
-        }
-        Verb::Status(args) => client::status(&args),
-        Verb::Peers(args) => client::peers(&args),
-        Verb::Connections(args) => client::door::connections(&args),
-        Verb::Limits(args) => client::door::limits(&args),
-        Verb::Allow(args) => client::door::allow(&args),
-        Verb::Deny(args) => client::door::deny(&args),
-        Verb::Forget(args) => client::door::forget(&args),
-        Verb::Ledger(args) => client::ledger(&args),
-        Verb::Join(args) => client::join(&args),
-        Verb::Leave(args) => client::leave(&args),
-        Verb::Stop(args) => client::stop(&args),
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    if !matches!(cli.verb, Verb::Up(_)) {
+        let usage = |sentence| Failure::new(Exit::Usage, sentence);
+        let filter = cli.log.as_deref().map(LogFilter::read).transpose().map_err(usage)?.unwrap_or_default();
+        let format = cli.log_format.as_deref().map(LogFormat::read).transpose().map_err(usage)?.unwrap_or_default();
+        telemetry::install(&filter, format, None)?;
+    }
+    match cli.verb {
+        Verb::Up(args) => up(args),
+        Verb::Status(args) => ask(client::status(&args)),
+        Verb::Ready(args) => ask(client::ready(&args)),
+        Verb::Peers(args) => ask(client::peers(&args)),
+        Verb::Connections(args) => ask(client::door::connections(&args)),
+        Verb::Limits(args) => ask(client::door::limits(&args)),
+        Verb::Allow(args) => ask(client::door::allow(&args)),
+        Verb::Deny(args) => ask(client::door::deny(&args)),
+        Verb::Forget(args) => ask(client::door::forget(&args)),
+        Verb::Ledger(args) => ask(client::ledger(&args)),
+        Verb::Join(args) => ask(client::join(&args)),
+        Verb::Leave(args) => ask(client::leave(&args)),
+        Verb::Top(args) => ask(verbs::top::top(&args)),
+        Verb::Topics(args) => ask(client::topics(&args)),
+        Verb::Publish(args) => ask(verbs::publish::publish(&args)),
+        Verb::Subscribe(args) => ask(verbs::subscribe::subscribe(&args)),
+        Verb::Reload(args) => ask(verbs::reload::reload(&args)),
+        Verb::Drain(args) => ask(verbs::drain::drain(&args)),
+        Verb::Doctor(args) => ask(verbs::doctor::doctor(&args)),
+        Verb::Stop(args) => ask(client::stop(&args)),
         Verb::Demo(args) => block_on(demo::run(args)),
-        Verb::Id(args) => client::id(&args),
+        Verb::Id(args) => ask(client::id(&args)),
         Verb::Key(verb) => client::key(&verb),
-        Verb::Ticket(args) => client::ticket(&args),
+        Verb::Ticket(args) => ask(client::ticket(&args)),
+        Verb::Config(verb) => config::run(&verb),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "perennial", &mut script);
             client::print(String::from_utf8_lossy(&script).trim_end())
         }
     }
+}
+
+fn up(args: UpArgs) -> Result<Exit, Failure> {
+    let settings = config::load(&args.given)?;
+    // What a node logs is one of them.
+    let variable = |name: &str| std::env::var(name).ok();
+    let otlp = settings.otlp.as_ref().map(|url| url.0.as_str());
+    let otlp = telemetry::settings::resolve(otlp, *settings.otlp_protocol, &variable)
+        .map_err(|sentence| Failure::new(Exit::Config, sentence))?;
+    let telemetry = telemetry::install(&settings.log, *settings.log_format, otlp)?;
+    // Before the runtime, which would panic for want of a descriptor or a thread.
+    let allowed = MeshBuilder::check_process(&Vitals::read());
+    allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
+    block_on(up::run(args, settings, telemetry))
+}
+
+/// One question needs one thread.
+fn ask(question: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("start the runtime", &error))?;
+    runtime.block_on(question)
 }
 
 fn block_on(future: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {

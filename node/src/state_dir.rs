@@ -170,7 +170,7 @@ impl StateDir {
 }
 
 /// Who may write here decides whom this node meets.
-fn check_directory(directory: &Path) -> Result<(), Failure> {
+pub(crate) fn check_directory(directory: &Path) -> Result<(), Failure> {
     let shown = directory.display();
     let metadata = fs::metadata(directory)
         .map_err(|error| Failure::io(format_args!("inspect state directory {shown}"), &error))?;

@@ -1,6 +1,6 @@
 //! Answers for people: aligned columns, nothing that a terminal of 80 columns cannot show. `[pure]`
 //!
-//! Those about limits and connections are in `tables/door.rs`.
+//! Those about limits and connections are in `tables/door.rs`, about topics and findings in `tables/talk.rs`.
 
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
@@ -10,6 +10,7 @@ use crate::{
 };
 
 pub(crate) mod door;
+pub(crate) mod talk;
 
 /// One screen: who, how long, how many.
 pub(crate) fn status(status: &Status) -> String {
@@ -40,7 +41,7 @@ pub(crate) fn status(status: &Status) -> String {
     fact("descriptors", status.open_fds.map_or("unknown".into(), |fds| fds.to_string()));
     fact("pressure", status.pressure.clone());
     let mut sections = vec![text(&facts)];
-    sections.push(topics(status));
+    sections.push(talk::topics(&status.topics));
     if !status.counts.is_empty() {
         let mut counts = table(["counted", "times"]);
         for (reason, count) in &status.counts {
@@ -50,24 +51,6 @@ pub(crate) fn status(status: &Status) -> String {
         sections.push(text(&counts));
     }
     sections.join("\n\n")
-}
-
-fn topics(status: &Status) -> String {
-    if status.topics.is_empty() {
-        return " no topic is joined; `perennial join TOPIC` joins one".into();
-    }
-    let mut topics = table(["topic", "neighbors", "contacts", "queued", "restarts"]);
-    for topic in &status.topics {
-        topics.add_row([
-            topic.name.clone().unwrap_or_else(|| topic.topic.clone()),
-            topic.neighbors.len().to_string(),
-            topic.contacts.to_string(),
-            topic.queued_frames.to_string(),
-            topic.restarts.to_string(),
-        ]);
-    }
-    align_right(&mut topics, 1..5);
-    text(&topics)
 }
 
 /// One row per connection; a remote without one has a row of its own.
@@ -153,7 +136,12 @@ fn text(table: &Table) -> String {
     table.trim_fmt()
 }
 
-fn uptime(seconds: f64) -> String {
+/// A number and what it is of, which is an English word that takes an s.
+pub(crate) fn counted(number: u64, of: &str) -> String {
+    if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
+}
+
+pub(crate) fn uptime(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
         0..60 => format!("{seconds:.1} s"),
@@ -163,10 +151,19 @@ fn uptime(seconds: f64) -> String {
     }
 }
 
-fn bytes(bytes: Option<u64>) -> String {
+pub(crate) fn bytes(bytes: Option<u64>) -> String {
     match bytes {
         Some(bytes) => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
         None => "unknown".into(),
+    }
+}
+
+/// Bytes in the unit that leaves at most four digits.
+pub(crate) fn amount(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..10_240_000 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
     }
 }
 
@@ -209,6 +206,7 @@ mod tests {
     #[test]
     fn times_are_short_and_unknown_is_said() {
         assert_eq!([uptime(1.25), uptime(61.0), uptime(90_000.0)], ["1.2 s", "1 min 1 s", "1 d 1 h"]);
+        assert_eq!([counted(0, "line"), counted(1, "line")], ["0 lines", "1 line"]);
         assert_eq!(bytes(None), "unknown");
         assert_eq!(bytes(Some(3 << 20)), "3.0 MiB");
     }

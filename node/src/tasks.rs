@@ -23,7 +23,7 @@ pub(crate) struct Tasks {
 #[derive(Debug, Default)]
 struct Table {
     set: JoinSet<()>,
-    running: HashMap<Id, (Kind, &'static str)>,
+    running: HashMap<Id, (Kind, &'static str, TaskEnd)>,
     /// Names of tasks that panicked and have not been reported.
     panicked: Vec<&'static str>,
     closed: bool,
@@ -67,7 +67,7 @@ impl Tasks {
                 let _entry = entry;
                 future.await;
             });
-            table.running.insert(handle.id(), (kind, name));
+            table.running.insert(handle.id(), (kind, name, TaskEnd(end.clone())));
         }
         TaskEnd(end)
     }
@@ -77,7 +77,7 @@ impl Tasks {
         let mut table = self.lock();
         table.reap();
         let mut owned = Owned::none();
-        for (kind, _) in table.running.values() {
+        for (kind, ..) in table.running.values() {
             owned.add(*kind, 1);
         }
         owned
@@ -97,6 +97,21 @@ impl Tasks {
         let mut table = self.lock();
         table.reap();
         std::mem::take(&mut table.panicked)
+    }
+
+    /// Waits until no task of `kind` runs, at most `limit`.
+    pub(crate) async fn wait_for_none_of(&self, kind: Kind, limit: Duration) {
+        let ends: Vec<TaskEnd> = {
+            let table = self.lock();
+            table.running.values().filter(|(of, ..)| *of == kind).map(|(.., end)| end.clone()).collect()
+        };
+        let all = async {
+            for end in ends {
+                end.wait().await;
+            }
+        };
+        // Whoever is not done by then is aborted with the others.
+        let _ = tokio::time::timeout(limit, all).await;
     }
 
     /// Aborts every task and waits until they are gone, at most `limit`.
@@ -124,7 +139,7 @@ impl Table {
                 Err(error) => (error.id(), error.is_panic()),
             };
             let running = self.running.remove(&id);
-            if let Some((_, name)) = running
+            if let Some((_, name, _)) = running
                 && panicked
             {
                 self.panicked.push(name);

@@ -14,6 +14,7 @@ use crate::{
     access::{Access, Admission, Lists},
     address_book::AddressBook,
     admission::{Bell, Door},
+    backends::Backends,
     config::MeshConfig,
     context::Context,
     counters::Counters,
@@ -22,10 +23,12 @@ use crate::{
     limits::{Limits, LimitsError},
     listeners::{Listen, Listeners},
     lives::Lives,
+    probe::Probing,
     redial::Redials,
     routes::Routes,
     stores::StoreUse,
     supervisor::Nursery,
+    traffic::TrafficCounters,
     vitals::Vitals,
     wire::addr::AddrInfo,
 };
@@ -108,14 +111,25 @@ impl MeshBuilder {
         Ok(())
     }
 
+    /// Whether these settings hold together, as far as that can be told without binding anything. [`Self::spawn`] asks it
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitsError`]: limits that contradict each other, or caps of listeners that cannot be kept.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        self.config.limits.validate()?;
+        Listeners::new(&self.config.listen, &self.config.limits).map(drop)
+    }
+
     /// Binds the endpoint and starts the tree. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
     /// [`SpawnError`]: contradicting limits, an address that cannot be listened on, or a supervisor that did not start.
     pub async fn spawn(self) -> Result<Mesh, SpawnError> {
+        self.check()?;
         let MeshConfig { secret_key, listen, relay, port_mapping, limits, access, admission, known } = self.config;
-        limits.validate()?;
         let lists = Lists::new(access, admission);
         known.into_iter().for_each(|peer| lists.meet(peer));
         let limits = Arc::new(limits);
@@ -136,13 +150,16 @@ impl MeshBuilder {
             door: Door::new(&limits, listeners.all(), rand::random(), Instant::now(), bell(slot_free.clone())),
             listeners,
             slot_free,
+            probing: Probing::default(),
             lives: Lives::new(&limits),
             history: Arc::new(Mutex::new(History::new(limits.history_max))),
             routes: Routes::default(),
             counters: Counters::default(),
+            traffic: TrafficCounters::default(),
             endpoint,
             addresses,
             redials: Redials::new(&limits),
+            backends: Backends::new(&limits, Instant::now()),
             limits,
             lists,
             scarce: Arc::default(),
@@ -169,11 +186,15 @@ pub(crate) struct Parts {
     pub(crate) routes: Routes,
     pub(crate) addresses: AddressBook,
     pub(crate) counters: Counters,
+    pub(crate) traffic: TrafficCounters,
     pub(crate) lists: Lists,
     pub(crate) redials: Redials,
+    pub(crate) backends: Backends,
     pub(crate) listeners: Listeners,
     /// Rung by the door, heard by the acceptor.
     pub(crate) slot_free: Arc<Notify>,
+    /// Shared by the acceptor and whoever probes.
+    pub(crate) probing: Probing,
     pub(crate) history: Arc<Mutex<History>>,
     pub(crate) lives: Lives,
     pub(crate) scarce: Arc<AtomicBool>,
@@ -193,9 +214,11 @@ impl Parts {
             routes: self.routes.clone(),
             addresses: self.addresses.clone(),
             counters: self.counters.clone(),
+            traffic: self.traffic.clone(),
             nursery: self.nursery.clone(),
             lists: self.lists.clone(),
             redials: self.redials.clone(),
+            backends: self.backends.clone(),
             history: self.history.clone(),
             lives: self.lives.clone(),
             scarce: self.scarce.clone(),
@@ -218,6 +241,7 @@ impl Parts {
         ];
         stores.extend(self.addresses.stores());
         stores.extend(self.redials.stores());
+        stores.push(self.backends.store());
         stores.extend(self.lists.stores());
         stores.extend(self.door.stores());
         stores

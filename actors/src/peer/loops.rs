@@ -39,6 +39,12 @@ impl Loop {
         (selected.as_ref().map(|path| path.remote_addr().clone()), selected.as_ref().map(|path| path.rtt()))
     }
 
+    /// Bytes sent and received so far.
+    fn carried(&self) -> (u64, u64) {
+        let stats = self.connection.upgrade().map(|connection| connection.stats());
+        stats.map_or((0, 0), |stats| (stats.udp_tx.bytes, stats.udp_rx.bytes))
+    }
+
     /// Its line in the history.
     pub(super) fn account(&self, number: u64, peer: EndpointId, exit: &Exit<Closed>, now: Instant) -> ClosedConnection {
         let (cause, closed_by, code, detail) = match exit {
@@ -76,6 +82,7 @@ impl Loop {
 
     pub(super) fn census(&self, number: u64, now: Instant) -> ConnectionCensus {
         let (path, rtt) = self.path_and_rtt();
+        let (bytes_sent, bytes_received) = self.carried();
         ConnectionCensus {
             number,
             side: self.side,
@@ -85,6 +92,8 @@ impl Loop {
             phase: self.source.life().phase(),
             departed: self.source.life().departed(now),
             queued_frames: self.source.queued_frames(),
+            bytes_sent,
+            bytes_received,
             path,
             rtt,
         }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use perennial::Access;
 
-use super::AskArgs;
+use super::{AskArgs, ConnectionOrder};
 use crate::names::{
     PeerName,
     limits::{self, LimitSetting},
@@ -85,6 +85,12 @@ pub(crate) struct ConnectionsArgs {
     /// Those that ended, the newest first, with who closed them and why.
     #[arg(long)]
     pub(crate) closed: bool,
+    /// The most of this first; those that ended have neither rtt nor queue.
+    #[arg(long, value_enum, value_name = "ORDER")]
+    pub(crate) sort: Option<ConnectionOrder>,
+    /// Show at most so many.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
     #[command(flatten)]
     pub(crate) ask: AskArgs,
 }

@@ -2,30 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use super::{Question, print_json, print_view};
+use super::{api::Api, print_json, print_view};
 use crate::{
     cli::{ConnectionsArgs, LimitsArgs, LimitsVerb, SetLimitsArgs, StandingArgs},
-    control::protocol::{
-        Request,
-        door::{ClosedConnections, Connections, LimitsView, StandingChanged},
-    },
+    control::protocol::door::{ClosedConnections, Connections, LimitsView, SetLimits, StandingChanged, StandingOrder},
     exit::{Exit, Failure},
     names::short,
     output::say,
     tables,
 };
 
-pub(crate) fn limits(args: &LimitsArgs) -> Result<Exit, Failure> {
+pub(crate) async fn limits(args: &LimitsArgs) -> Result<Exit, Failure> {
     match &args.verb {
-        Some(LimitsVerb::Set(set)) => set_limits(set),
+        Some(LimitsVerb::Set(set)) => set_limits(set).await,
         None => {
-            let limits: LimitsView = Question::new(&args.ask)?.ask(&Request::Limits)?;
+            let limits: LimitsView = Api::new(&args.ask)?.get("/v1/limits").await?;
             print_view(args.ask.json, &limits, || tables::door::limits(&limits))
         }
     }
 }
 
-fn set_limits(args: &SetLimitsArgs) -> Result<Exit, Failure> {
+async fn set_limits(args: &SetLimitsArgs) -> Result<Exit, Failure> {
     let mut changes = BTreeMap::new();
     for change in &args.changes {
         if let Some(earlier) = changes.insert(change.name.clone(), change.value) {
@@ -33,7 +30,8 @@ fn set_limits(args: &SetLimitsArgs) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::Usage, sentence));
         }
     }
-    let limits: LimitsView = Question::new(&args.ask)?.ask(&Request::SetLimits { changes, evict: args.evict })?;
+    let order = SetLimits { changes, evict: args.evict };
+    let limits: LimitsView = Api::new(&args.ask)?.post("/v1/limits", &order).await?;
     if args.ask.json {
         return print_json(&limits);
     }
@@ -42,20 +40,21 @@ fn set_limits(args: &SetLimitsArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-pub(crate) fn allow(args: &StandingArgs) -> Result<Exit, Failure> {
-    change_standing(args, &Request::Allow { peer: args.node.to_string() })
+pub(crate) async fn allow(args: &StandingArgs) -> Result<Exit, Failure> {
+    change_standing(args, "/v1/allow").await
 }
 
-pub(crate) fn deny(args: &StandingArgs) -> Result<Exit, Failure> {
-    change_standing(args, &Request::Deny { peer: args.node.to_string() })
+pub(crate) async fn deny(args: &StandingArgs) -> Result<Exit, Failure> {
+    change_standing(args, "/v1/deny").await
 }
 
-pub(crate) fn forget(args: &StandingArgs) -> Result<Exit, Failure> {
-    change_standing(args, &Request::Forget { peer: args.node.to_string() })
+pub(crate) async fn forget(args: &StandingArgs) -> Result<Exit, Failure> {
+    change_standing(args, "/v1/forget").await
 }
 
-fn change_standing(args: &StandingArgs, request: &Request) -> Result<Exit, Failure> {
-    let changed: StandingChanged = Question::new(&args.ask)?.ask(request)?;
+async fn change_standing(args: &StandingArgs, path: &str) -> Result<Exit, Failure> {
+    let order = StandingOrder { peer: args.node.to_string() };
+    let changed: StandingChanged = Api::new(&args.ask)?.post(path, &order).await?;
     if args.ask.json {
         return print_json(&changed);
     }
@@ -63,12 +62,14 @@ fn change_standing(args: &StandingArgs, request: &Request) -> Result<Exit, Failu
     Ok(Exit::Ok)
 }
 
-pub(crate) fn connections(args: &ConnectionsArgs) -> Result<Exit, Failure> {
-    let mut question = Question::new(&args.ask)?;
+pub(crate) async fn connections(args: &ConnectionsArgs) -> Result<Exit, Failure> {
+    let api = Api::new(&args.ask)?;
+    let sort = args.sort.map(|order| format!("&sort={}", order.name())).unwrap_or_default();
+    let limit = args.limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
     if args.closed {
-        let closed: ClosedConnections = question.ask(&Request::ClosedConnections)?;
+        let closed: ClosedConnections = api.get(&format!("/v1/connections?closed=true{sort}{limit}")).await?;
         return print_view(args.ask.json, &closed, || tables::door::closed_connections(&closed));
     }
-    let live: Connections = question.ask(&Request::Connections)?;
+    let live: Connections = api.get(&format!("/v1/connections?closed=false{sort}{limit}")).await?;
     print_view(args.ask.json, &live, || tables::door::connections(&live))
 }

@@ -1,59 +1,48 @@
 //! The node's answers: asks the mesh and the program's own tables, and puts what they say into plain values.
 //!
-//! Those about limits, standings and connections are in `answers/door.rs`, those of builds for soaks in
-//! `answers/soak.rs`.
+//! Those about limits, standings and connections are in `answers/door.rs`, about topics in `answers/topics.rs`, those of
+//! builds for soaks in `answers/soak.rs`.
 
 use std::time::Duration;
 
 use iroh::EndpointAddr;
 use perennial::{
-    Census, Departure, JoinError, Kind, LedgerReport, MeshGone, RetirementReport, Standing, StoreUse,
+    BackendCensus, Census, Departure, JoinError, Kind, LedgerReport, MeshGone, RetirementReport, Standing, StoreUse,
+    Traffic,
     census::{ConnectionCensus, PeerCensus, Side},
 };
 
-use super::CLIENTS_MAX;
 use crate::{
     control::protocol::{
         ConnectionView, KindView, LedgerView, PeerView, Peers, RetiredView, RetirementCauseView, RetirementsView,
-        Status, Stopping, StoreView, TicketView, TopicChanged, TopicView,
+        Status, StoreView, TicketView, TrafficView,
+        health::{BackendView, Backends},
     },
     exit::{Exit, Failure},
     lines::VERSION,
-    memberships::Joined,
-    names::{PeerName, TopicName, topic_hex},
-    node::{Ending, Node},
+    names::{PeerName, topic_hex},
+    node::Node,
     panics, vitals,
 };
 
 pub(crate) mod door;
+#[cfg(feature = "soak")]
 pub(crate) mod soak;
+pub(crate) mod topics;
 
 pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
     let census = node.mesh.census().await.map_err(gone)?;
     let pressure = node.mesh.limits().await.map_err(gone)?.pressure;
     let is_known = |peer: &&PeerCensus| node.mesh.standing(&peer.id) == Standing::Known;
-    let names = node.memberships.names().await;
     let vitals = vitals::look();
     let orphans = node.tasks.add_to(census.ledger.clone()).orphans();
-    let topics = census
-        .topics
-        .iter()
-        .map(|topic| TopicView {
-            topic: topic_hex(topic.topic),
-            name: names.get(&topic.topic).and_then(|topic| topic.name.clone()),
-            neighbors: topic.neighbors.iter().map(ToString::to_string).collect(),
-            contacts: topic.contacts,
-            queued_frames: topic.queued_frames,
-            restarts: topic.restarts,
-        })
-        .collect();
     Ok(Status {
         v: VERSION,
         id: census.id.to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_s: seconds(census.uptime),
         listen: census.listen.iter().map(ToString::to_string).collect(),
-        topics,
+        topics: topics::views(node, &census).await,
         neighbors: census.neighbors(),
         connections: census.connections,
         connections_high_water: census.connections_high_water,
@@ -71,6 +60,7 @@ pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
         alive_tasks: vitals.alive_tasks,
         panics: panics::count(),
         crashes: census.crashes.iter().map(|(of, count)| (of.name().to_owned(), *count)).collect(),
+        self_probe: Some(node.probe.state().view()),
         stores: stores(node, &census),
         counts: census
             .counts
@@ -78,7 +68,12 @@ pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
             .filter(|(_, count)| *count > 0)
             .map(|(reason, count)| (reason.name().to_owned(), count))
             .collect(),
+        traffic: traffic_view(census.traffic),
     })
+}
+
+fn traffic_view(Traffic { published, delivered, sent }: Traffic) -> TrafficView {
+    TrafficView { published, delivered, sent }
 }
 
 /// Those of the mesh and of the program around it, then those of each topic.
@@ -91,14 +86,31 @@ fn stores(node: &Node, census: &Census) -> Vec<StoreView> {
         cap: store.cap,
         high_water: store.high_water,
     };
-    let program = node.tasks.owned();
-    let of_program = [
-        ("control_clients", program.get(Kind::ControlClient), Some(CLIENTS_MAX as u64)),
-        ("services", program.get(Kind::Service), None),
-    ];
-    let of_program =
-        of_program.map(|(name, size, cap)| StoreView { name: name.into(), topic: None, size, cap, high_water: None });
-    census.stores.iter().map(view).chain(of_program).chain(of_topics.map(view)).collect()
+    let of_clients = node.clients.iter().map(|(name, gauge)| {
+        let counts = gauge.read();
+        StoreView {
+            name: format!("{name}_clients"),
+            topic: None,
+            size: counts.in_use as u64,
+            cap: Some(gauge.max() as u64),
+            high_water: Some(counts.high_water as u64),
+        }
+    });
+    let services = node.tasks.owned().get(Kind::Service);
+    let services = StoreView { name: "services".into(), topic: None, size: services, cap: None, high_water: None };
+    census.stores.iter().map(view).chain(of_clients).chain([services]).chain(of_topics.map(view)).collect()
+}
+
+pub(crate) fn backends(node: &Node) -> Backends {
+    let view = |backend: BackendCensus| BackendView {
+        name: backend.backend.to_string(),
+        state: backend.state.name().into(),
+        since_s: seconds(backend.since),
+        failures: backend.failures.into(),
+        attempts_saved: backend.saved,
+        next_probe_s: backend.next_probe.map(seconds),
+    };
+    Backends { v: VERSION, backends: node.mesh.backends().into_iter().map(view).collect() }
 }
 
 pub(crate) async fn peers(node: &Node) -> Result<Peers, Failure> {
@@ -131,6 +143,8 @@ fn connection_view(connection: &ConnectionCensus) -> ConnectionView {
         queued_frames: connection.queued_frames,
         phase: connection.phase.name().into(),
         departed_s: connection.departed.map(|(_, ago)| seconds(ago)),
+        bytes_sent: connection.bytes_sent,
+        bytes_received: connection.bytes_received,
         path: connection.path.as_ref().map(|path| match path {
             iroh::TransportAddr::Ip(addr) => addr.to_string(),
             other => other.to_string(),
@@ -199,47 +213,14 @@ pub(crate) fn ticket(node: &Node) -> TicketView {
     TicketView { v: VERSION, id: node.mesh.id().to_string(), ticket: node.mesh.ticket().to_string() }
 }
 
-pub(crate) async fn join(node: &Node, topic: &str, peers: &[String]) -> Result<TopicChanged, Failure> {
-    let topic = topic_name(topic)?;
-    let peers = peers.iter().map(|peer| peer_name(peer)).collect::<Result<Vec<_>, _>>()?;
-    let joined = node.memberships.join(topic.clone(), peers).await.map_err(|error| join_failed(&error))?;
-    let outcome = match joined {
-        Joined::Now => "joined",
-        Joined::Already => "already-joined",
-    };
-    Ok(changed(&topic, outcome))
-}
-
-pub(crate) async fn leave(node: &Node, topic: &str) -> Result<TopicChanged, Failure> {
-    let topic = topic_name(topic)?;
-    if node.memberships.leave(topic.id).await {
-        Ok(changed(&topic, "left"))
-    } else {
-        Err(Failure::new(Exit::Failed, format!("{topic} is not joined")))
-    }
-}
-
-pub(crate) fn stop(node: &Node) -> Stopping {
-    node.end(Ending::Asked);
-    Stopping { v: VERSION, stopping: true }
-}
-
 /// Why a join failed, as an exit code: both reasons pass with time.
 pub(crate) fn join_failed(error: &JoinError) -> Failure {
     Failure::new(Exit::Unavailable, error.to_string())
 }
 
-fn topic_name(text: &str) -> Result<TopicName, Failure> {
-    text.parse().map_err(|sentence: String| Failure::new(Exit::Usage, sentence))
-}
-
 fn peer_name(text: &str) -> Result<EndpointAddr, Failure> {
     let peer: Result<PeerName, String> = text.parse();
     peer.map(|peer| peer.0).map_err(|sentence| Failure::new(Exit::Usage, sentence))
-}
-
-fn changed(topic: &TopicName, outcome: &str) -> TopicChanged {
-    TopicChanged { v: VERSION, topic: topic_hex(topic.id), name: topic.name.clone(), outcome: outcome.into() }
 }
 
 fn gone(_: MeshGone) -> Failure {

@@ -1,19 +1,32 @@
 //! Where the control socket lives: its default directory, binding it, removing it, and finding a running node's.
+//!
+//! Nothing here waits for a node, but for the one question who holds a path that is taken.
 
 use std::{
     fs, io,
     os::unix::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
-        net::{UnixListener, UnixStream},
+        net::UnixStream,
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use crate::exit::{Exit, Failure};
+use tokio::net::UnixListener;
+
+use crate::{
+    client::api::Api,
+    control::protocol::TicketView,
+    exit::{Exit, Failure},
+    names::short,
+};
 
 /// The longest path a Unix socket address holds on Linux, the closing zero left out.
 const PATH_BYTES_MAX: usize = 107;
+
+/// A node that holds a path says who it is within this long, or stays nameless.
+const HOLDER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The user this process runs as. Asked of `/proc`, because the standard library has no other safe way.
 pub(crate) fn own_uid() -> io::Result<u32> {
@@ -42,6 +55,15 @@ fn default_directory() -> Result<PathBuf, Failure> {
             Ok(PathBuf::from(format!("/tmp/perennial-{uid}")))
         }
     }
+}
+
+/// The default directory, whether it is there or not. One that is there must be ours alone.
+pub(crate) fn check_default_directory() -> Result<PathBuf, Failure> {
+    let directory = default_directory()?;
+    if directory.exists() {
+        check_directory(&directory)?;
+    }
+    Ok(directory)
 }
 
 /// Anybody may create `/tmp/perennial-1000`; a socket in it is trusted only if we did.
@@ -89,19 +111,18 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
 }
 
 /// Binds `path`, mode 0600. The file of a node that is gone is replaced; one that answers is an error.
-pub(crate) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
+pub(crate) async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
     let shown = path.display();
     check_length(path)?;
-    remove_stale(path)?;
+    remove_stale(path).await?;
     let listen = |error: &io::Error| Failure::io(format_args!("listen on control socket {shown}"), error);
     let listener = UnixListener::bind(path).map_err(|error| listen(&error))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|error| listen(&error))?;
-    listener.set_nonblocking(true).map_err(|error| listen(&error))?;
     let stamp = stamp(path).map_err(|error| listen(&error))?;
     Ok((listener, SocketFile { path: path.to_owned(), stamp }))
 }
 
-fn check_length(path: &Path) -> Result<(), Failure> {
+pub(crate) fn check_length(path: &Path) -> Result<(), Failure> {
     let length = path.as_os_str().as_bytes().len();
     if length > PATH_BYTES_MAX {
         return Err(Failure::new(
@@ -115,7 +136,7 @@ fn check_length(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn remove_stale(path: &Path) -> Result<(), Failure> {
+async fn remove_stale(path: &Path) -> Result<(), Failure> {
     let shown = path.display();
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -128,10 +149,26 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
     if is_live(path) {
         return Err(Failure::new(
             Exit::Unavailable,
-            format!("a node already answers on {shown}; stop it, or choose another socket with --control PATH"),
+            format!(
+                "{} already answers on {shown}; stop it, or choose another socket with --control PATH",
+                holder(path).await
+            ),
         ));
     }
-    fs::remove_file(path).map_err(|error| Failure::io(format_args!("remove stale socket {shown}"), &error))
+    fs::remove_file(path).map_err(|error| Failure::io(format_args!("remove stale socket {shown}"), &error))?;
+    tracing::info!(path = %shown, "the socket of a node that is gone was replaced");
+    Ok(())
+}
+
+/// Who holds a socket, as far as it tells.
+async fn holder(path: &Path) -> String {
+    let ticket = Api::of_socket(path.to_owned()).within(HOLDER_TIMEOUT).get::<TicketView>("/v1/ticket").await;
+    let node = ticket.map_or_else(|_| "a node".into(), |ticket| format!("node {}", short(ticket.id)));
+    let connected = tokio::net::UnixStream::connect(path).await;
+    match connected.and_then(|stream| stream.peer_cred()).ok().and_then(|holder| holder.pid()) {
+        Some(pid) => format!("{node} (process {pid})"),
+        None => node,
+    }
 }
 
 /// Only a refusal proves that nobody listens. A full backlog, for one, is a busy node.
@@ -178,44 +215,44 @@ fn no_node(directory: &Path) -> Failure {
     )
 }
 
-/// Connects to a node's socket.
-pub(crate) fn connect(path: &Path) -> Result<UnixStream, Failure> {
-    check_length(path)?;
-    UnixStream::connect(path).map_err(|error| match error.kind() {
+/// That nobody listens on `path`, or why it cannot be reached.
+pub(crate) fn unreachable(path: &Path, error: &io::Error) -> Failure {
+    match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             Failure::new(Exit::NoNode, format!("no node is running on {}", path.display()))
         }
         io::ErrorKind::WouldBlock => {
             Failure::new(Exit::Unavailable, format!("the node on {} is busy; try again", path.display()))
         }
-        _ => Failure::io(format_args!("connect to {}", path.display()), &error),
-    })
+        _ => Failure::io(format_args!("connect to {}", path.display()), error),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_socket_is_private_and_goes_with_its_owner() {
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_is_private_and_goes_with_its_owner() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.sock");
-        let (listener, file) = bind(&path).unwrap();
+        let (listener, file) = bind(&path).await.unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(connect(&path).is_ok());
-        assert_eq!(bind(&path).unwrap_err().exit, Exit::Unavailable, "a live socket is not taken over");
+        let taken = bind(&path).await.unwrap_err();
+        assert_eq!(taken.exit, Exit::Unavailable, "a live socket is not taken over");
+        let holder = format!("a node (process {}) already answers on", std::process::id());
+        assert!(taken.sentence.starts_with(&holder), "even one that says nothing is told by its process: {taken}");
         drop((listener, file));
-        assert!(!path.exists());
-        assert_eq!(connect(&path).unwrap_err().exit, Exit::NoNode);
+        assert!(!path.exists() && !is_live(&path));
     }
 
-    #[test]
-    fn a_dead_nodes_socket_is_replaced_and_anything_else_is_not() {
+    #[tokio::test]
+    async fn a_dead_nodes_socket_is_replaced_and_anything_else_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.sock");
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "a killed node leaves its file");
-        let (_listener, first) = bind(&path).unwrap();
+        let (_listener, first) = bind(&path).await.unwrap();
 
         fs::remove_file(&path).unwrap();
         let _other = UnixListener::bind(&path).unwrap();
@@ -224,14 +261,14 @@ mod tests {
 
         let file = dir.path().join("notes");
         fs::write(&file, "x").unwrap();
-        assert_eq!(bind(&file).unwrap_err().exit, Exit::Config);
+        assert_eq!(bind(&file).await.unwrap_err().exit, Exit::Config);
         assert!(file.exists());
     }
 
-    #[test]
-    fn a_path_that_no_socket_can_have_is_named_with_the_limit() {
+    #[tokio::test]
+    async fn a_path_that_no_socket_can_have_is_named_with_the_limit() {
         let long = Path::new("/tmp").join("x".repeat(PATH_BYTES_MAX));
-        let failure = bind(&long).unwrap_err();
+        let failure = bind(&long).await.unwrap_err();
         assert_eq!(failure.exit, Exit::Config);
         assert!(failure.sentence.contains("112 bytes exceeds 107"), "{failure}");
     }

@@ -21,15 +21,16 @@ use tokio::{
 };
 
 use crate::{
-    cli::CONTROL_VARIABLE,
-    client::Question,
-    control::protocol::{LedgerView, Request, Stopping},
+    cli::CONFIG_VARIABLE,
+    client::api::Api,
+    control::protocol::{LedgerView, Stopping},
     demo::{deliveries::Deliveries, links::Links},
     exit::{Exit, Failure},
     identity,
     line_reader::{Input, LineReader},
     names::short,
     output::say,
+    settings::VARIABLE_PREFIX,
     tasks::Tasks,
 };
 
@@ -166,8 +167,12 @@ impl Swarm {
             let ticket = self.members[*contact].ticket.as_ref().expect("a contact is a node that was ready");
             command.args(["--join", ticket]);
         }
-        // The environment of the person at the terminal is not the nodes'.
-        command.env_remove(identity::SECRET_VARIABLE).env_remove(CONTROL_VARIABLE);
+        // The settings of the person at the terminal are not the nodes'.
+        let names = std::env::vars_os().map(|(name, _)| name);
+        for name in names.filter(|name| name.as_encoded_bytes().starts_with(VARIABLE_PREFIX.as_bytes())) {
+            command.env_remove(name);
+        }
+        command.env_remove(identity::SECRET_VARIABLE).env(CONFIG_VARIABLE, "/dev/null");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| Failure::io(format_args!("start {name}"), &error))?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -252,14 +257,14 @@ impl Swarm {
     }
 
     /// The ledger of node `number`, after at most `settle`.
-    pub(crate) fn ledger(&self, number: usize, settle: Duration) -> Result<LedgerView, Failure> {
-        tokio::task::block_in_place(|| self.question(number)?.settled_ledger(settle))
+    pub(crate) async fn ledger(&self, number: usize, settle: Duration) -> Result<LedgerView, Failure> {
+        self.api(number).settled_ledger(settle).await
     }
 
     /// Asks every node to drain, all at once, and waits for their exits.
     pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
         for number in 0..self.members.len() {
-            let _: Stopping = tokio::task::block_in_place(|| self.question(number)?.ask(&Request::Stop))?;
+            let _: Stopping = self.api(number).order("/v1/stop").await?;
         }
         let deadline = Instant::now() + STOP_TIMEOUT;
         for (number, member) in self.members.iter_mut().enumerate() {
@@ -286,8 +291,8 @@ impl Swarm {
         }
     }
 
-    fn question(&self, number: usize) -> Result<Question, Failure> {
-        Question::to(self.file(&format!("node-{}", number + 1), "sock"))
+    fn api(&self, number: usize) -> Api {
+        Api::of_socket(self.file(&format!("node-{}", number + 1), "sock"))
     }
 
     fn file(&self, name: &str, extension: &str) -> PathBuf {

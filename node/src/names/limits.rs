@@ -2,7 +2,7 @@
 //!
 //! Says what would be right. Whether the values hold together is for the library to say.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr};
 
 use perennial::{Limits, Listen};
 
@@ -16,8 +16,49 @@ const LISTENER: &str = "listener:";
 
 /// Parses `ADDR[,max-connections=N]`.
 pub(crate) fn listen(text: &str) -> Result<Listen, String> {
+    let (addr, connections_max) = capped(text)?;
+    Ok(Listen { addr: listen_addr(addr)?, connections_max })
+}
+
+/// A path or an address at which this node is asked, and how many may ask at one time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Capped<T> {
+    pub(crate) at: T,
+    pub(crate) clients_max: Option<NonZeroUsize>,
+}
+
+impl<T> Capped<T> {
+    /// As it can be parsed, with the place as it is `shown`.
+    pub(crate) fn show(&self, shown: &dyn fmt::Display) -> String {
+        self.clients_max.map_or_else(|| shown.to_string(), |max| format!("{shown},{}={max}", LISTEN_KEYS[0]))
+    }
+}
+
+/// Parses `PATH[,max-connections=N]`.
+pub(crate) fn control(text: &str) -> Result<Capped<PathBuf>, String> {
+    match capped(text)? {
+        ("", _) => Err("a control socket is a path, not nothing".into()),
+        (path, clients_max) => Ok(Capped { at: path.into(), clients_max }),
+    }
+}
+
+/// Parses the same for whoever asks the node, to whom the cap is nothing.
+pub(crate) fn control_path(text: &str) -> Result<PathBuf, String> {
+    control(text).map(|control| control.at)
+}
+
+/// Parses `IP:PORT[,max-connections=N]`.
+pub(crate) fn http(text: &str) -> Result<Capped<SocketAddr>, String> {
+    let (addr, clients_max) = capped(text)?;
+    let at =
+        addr.parse().map_err(|_| format!("`{addr}` is not an address; expected IP:PORT, such as 127.0.0.1:8080"))?;
+    Ok(Capped { at, clients_max })
+}
+
+/// Takes `X[,max-connections=N]` apart.
+fn capped<N: FromStr>(text: &str) -> Result<(&str, Option<N>), String> {
     let mut words = text.split(',');
-    let addr = listen_addr(words.next().unwrap_or_default())?;
+    let at = words.next().unwrap_or_default();
     let mut connections_max = None;
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
@@ -28,10 +69,10 @@ pub(crate) fn listen(text: &str) -> Result<Listen, String> {
             .parse()
             .map_err(|_| format!("`{value}` is not a number of connections; expected {key}=N, such as {key}=32"))?;
         if connections_max.replace(cap).is_some() {
-            return Err(format!("`{key}` is given twice for {addr}"));
+            return Err(format!("`{key}` is given twice for {at}"));
         }
     }
-    Ok(Listen { addr, connections_max })
+    Ok((at, connections_max))
 }
 
 /// `NAME=N`: a limit to set when the node starts.
@@ -95,7 +136,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// That `given` is none of `names`, with the nearest one, or all if none is near.
-fn unknown(what: &str, given: &str, names: &[&str]) -> String {
+pub(crate) fn unknown(what: &str, given: &str, names: &[&str]) -> String {
     let nearest = names.iter().min_by_key(|name| strsim::damerau_levenshtein(given, name));
     // A third of the letters wrong is still a typing error; more is another word.
     let is_near = |name: &str| strsim::damerau_levenshtein(given, name) * 3 <= name.len();
@@ -132,6 +173,20 @@ mod tests {
             "`max-connections` is given twice for 127.0.0.1:7"
         );
         assert!(wrong("localhost,max-connections=3").contains("expected IP:PORT"));
+    }
+
+    #[test]
+    fn who_may_ask_may_have_a_cap() {
+        let socket = control("/run/a node.sock,max-connections=3").unwrap();
+        assert_eq!((socket.at, socket.clients_max), ("/run/a node.sock".into(), NonZeroUsize::new(3)));
+        assert_eq!(control("node.sock").unwrap().clients_max, None);
+        assert_eq!(http("[::1]:80,max-connections=1").unwrap().clients_max, Some(NonZeroUsize::MIN));
+        assert!(control(",max-connections=3").unwrap_err().contains("not nothing"));
+        for text in ["node.sock,max-connections=0", "node.sock,max-connections=-1"] {
+            assert!(control(text).unwrap_err().contains("such as max-connections=32"), "{text}");
+        }
+        assert!(http("localhost:80").unwrap_err().contains("such as 127.0.0.1:8080"));
+        assert!(http("127.0.0.1").is_err(), "a port is part of it");
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn help_shows_examples_and_exit_codes() {
 fn without_a_node_every_question_is_69() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = dir.path().join("none.sock");
-    for verb in ["status", "peers", "connections", "limits", "ledger", "stop", "id", "ticket"] {
+    for verb in ["status", "ready", "peers", "connections", "limits", "ledger", "stop", "id", "ticket"] {
         let said = text(&run_expecting(dir.path(), 69, &[verb]).stderr);
         assert!(said.contains("no node is running"), "{said}");
         run_expecting(dir.path(), 69, &[verb, "--control", nowhere.to_str().unwrap()]);

@@ -1,6 +1,6 @@
 //! The answers about limits, standings and connections.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use iroh::EndpointAddr;
 use perennial::{ClosedConnection, Reason, SetLimitsError, Standing};
@@ -8,11 +8,12 @@ use perennial::{ClosedConnection, Reason, SetLimitsError, Standing};
 use super::{connection_view, gone, peer_name, seconds, side_name};
 use crate::{
     control::protocol::door::{
-        ClosedConnections, ClosedView, Connections, LimitView, LimitsView, LingeringView, ListenerView, LiveView,
-        StandingChanged,
+        ClientsView, ClosedConnections, ClosedView, Connections, ConnectionsQuery, LimitView, LimitsView,
+        LingeringView, ListenerView, LiveView, StandingChanged,
     },
     exit::{Exit, Failure},
     lines::VERSION,
+    listener::Gauge,
     names::short,
     node::Node,
 };
@@ -40,7 +41,21 @@ pub(crate) async fn limits(node: &Node) -> Result<LimitsView, Failure> {
         limits: limits.collect(),
         listeners: listeners.collect(),
         refusals: refusals.map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
+        clients: node.clients.iter().map(|(name, gauge)| clients_view(name, gauge)).collect(),
     })
+}
+
+fn clients_view(name: &str, gauge: &Gauge) -> ClientsView {
+    let counts = gauge.read();
+    ClientsView {
+        name: name.into(),
+        max: gauge.max() as u64,
+        in_use: counts.in_use as u64,
+        high_water: counts.high_water as u64,
+        accepted: counts.accepted,
+        resumed: counts.resumed,
+        at_capacity: counts.is_at_capacity,
+    }
 }
 
 /// Whether the door did it. The other reasons are about frames and messages, and in `status`.
@@ -133,7 +148,7 @@ fn not_myself(node: &Node, peer: &EndpointAddr) -> Result<(), Failure> {
 /// Enough to see a pattern.
 const LINGERING_MAX: usize = 8;
 
-pub(crate) async fn connections(node: &Node) -> Result<Connections, Failure> {
+pub(crate) async fn connections(node: &Node, query: &ConnectionsQuery) -> Result<Connections, Failure> {
     let census = node.mesh.census().await.map_err(gone)?;
     let rows =
         census.peers.iter().flat_map(|peer| peer.connections.iter().map(move |connection| (peer.id, connection)));
@@ -150,12 +165,41 @@ pub(crate) async fn connections(node: &Node) -> Result<Connections, Failure> {
         departed_s: one.departed.map(|(_, ago)| seconds(ago)),
         outside_view_s: one.outside_view.map(seconds),
     });
-    Ok(Connections { v: VERSION, connections: connections.collect(), lingering: lingering.collect() })
+    let mut connections: Vec<LiveView> = connections.collect();
+    match query.sort.as_deref() {
+        None => {}
+        Some("age") => connections.sort_by(|a, b| b.connection.age_s.total_cmp(&a.connection.age_s)),
+        Some("rtt") => connections.sort_by(|a, b| rtt(b).total_cmp(&rtt(a))),
+        Some("bytes") => {
+            connections.sort_by_key(|view| Reverse(view.connection.bytes_sent + view.connection.bytes_received))
+        }
+        Some("queue") => connections.sort_by_key(|view| Reverse(view.connection.queued_frames)),
+        Some(other) => return Err(no_order(other, "age, rtt, bytes or queue")),
+    }
+    connections.truncate(query.limit.unwrap_or(usize::MAX));
+    Ok(Connections { v: VERSION, connections, lingering: lingering.collect() })
 }
 
-pub(crate) fn closed_connections(node: &Node) -> ClosedConnections {
+pub(crate) fn closed_connections(node: &Node, query: &ConnectionsQuery) -> Result<ClosedConnections, Failure> {
     let (closed, total) = node.mesh.closed_connections();
-    ClosedConnections { v: VERSION, total, connections: closed.into_iter().map(closed_view).collect() }
+    let mut connections: Vec<ClosedView> = closed.into_iter().map(closed_view).collect();
+    match query.sort.as_deref() {
+        None => {}
+        Some("age") => connections.sort_by(|a, b| b.age_s.total_cmp(&a.age_s)),
+        Some("bytes") => connections.sort_by_key(|view| Reverse(view.bytes_sent + view.bytes_received)),
+        Some(other) => return Err(no_order(other, "age or bytes")),
+    }
+    connections.truncate(query.limit.unwrap_or(usize::MAX));
+    Ok(ClosedConnections { v: VERSION, total, connections })
+}
+
+/// One that is not known yet comes last.
+fn rtt(view: &LiveView) -> f64 {
+    view.connection.rtt_ms.unwrap_or(-1.0)
+}
+
+fn no_order(given: &str, names: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("these connections cannot be sorted by `{given}`; sort={names}"))
 }
 
 fn closed_view(closed: ClosedConnection) -> ClosedView {

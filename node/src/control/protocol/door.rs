@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::ConnectionView;
 
 /// `limits` and `limits set`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LimitsView {
     pub(crate) v: u8,
     /// `calm`, `tight` or `critical`.
@@ -17,10 +18,24 @@ pub(crate) struct LimitsView {
     pub(crate) listeners: Vec<ListenerView>,
     /// What the door refused, put off or closed, by reason. Zeros included.
     pub(crate) refusals: BTreeMap<String, u64>,
+    /// Who may ask the node at one time: its control socket, and its HTTP address if there is one.
+    #[serde(default)]
+    pub(crate) clients: Vec<ClientsView>,
+}
+
+/// To change limits: all that are named, or none.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetLimits {
+    /// Limits by name, with their new values.
+    pub(crate) changes: BTreeMap<String, u64>,
+    /// Close connections of unknown nodes that are over a lowered cap.
+    #[serde(default)]
+    pub(crate) evict: bool,
 }
 
 /// One limit and its use.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LimitView {
     pub(crate) name: String,
     pub(crate) max: u64,
@@ -30,7 +45,7 @@ pub(crate) struct LimitView {
 }
 
 /// One listener.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ListenerView {
     /// The address as it was given, or `relays`.
     pub(crate) name: String,
@@ -43,8 +58,32 @@ pub(crate) struct ListenerView {
     pub(crate) resumed: u64,
 }
 
+/// One listener of the control API.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ClientsView {
+    /// `control` or `http`.
+    pub(crate) name: String,
+    pub(crate) max: u64,
+    pub(crate) in_use: u64,
+    pub(crate) high_water: u64,
+    /// Since the start.
+    pub(crate) accepted: u64,
+    /// How often it went from full to below full.
+    pub(crate) resumed: u64,
+    /// Whether the next client has to wait until one leaves.
+    pub(crate) at_capacity: bool,
+}
+
+/// To `allow`, `deny` or `forget` a node.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StandingOrder {
+    /// An id, a ticket, or ID@IP:PORT.
+    pub(crate) peer: String,
+}
+
 /// `allow`, `deny` and `forget`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct StandingChanged {
     pub(crate) v: u8,
     pub(crate) id: String,
@@ -53,8 +92,21 @@ pub(crate) struct StandingChanged {
     pub(crate) standing: String,
 }
 
+/// Which connections to tell, in which order.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ConnectionsQuery {
+    /// Those that ended instead of those that live.
+    pub(crate) closed: bool,
+    /// The most of this first: `age`, `bytes`, or of live ones `rtt` or `queue`.
+    pub(crate) sort: Option<String>,
+    /// At most so many.
+    pub(crate) limit: Option<usize>,
+}
+
 /// `connections`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Connections {
     pub(crate) v: u8,
     pub(crate) connections: Vec<LiveView>,
@@ -64,8 +116,18 @@ pub(crate) struct Connections {
     pub(crate) lingering: Vec<LingeringView>,
 }
 
+/// Whichever was asked for.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum AnyConnections {
+    /// Without `closed`.
+    Live(Connections),
+    /// With `closed=true`.
+    Closed(ClosedConnections),
+}
+
 /// One connection that should not be there for long.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LingeringView {
     pub(crate) number: u64,
     pub(crate) peer: String,
@@ -79,7 +141,7 @@ pub(crate) struct LingeringView {
 }
 
 /// One live connection and its remote.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LiveView {
     pub(crate) peer: String,
     /// `known`, `unknown` or `denied`.
@@ -89,7 +151,7 @@ pub(crate) struct LiveView {
 }
 
 /// `connections --closed`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ClosedConnections {
     pub(crate) v: u8,
     /// All that ended since the start; the list holds the last of them.
@@ -99,7 +161,7 @@ pub(crate) struct ClosedConnections {
 }
 
 /// One connection that ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ClosedView {
     pub(crate) number: u64,
     pub(crate) peer: String,

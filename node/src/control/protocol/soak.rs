@@ -1,9 +1,10 @@
 //! What travels in builds for soaks: memory given back, one loop broken. Plain values only. `[pure]`
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `fault`: one loop, and what becomes of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct FaultPlan {
     /// `acceptor`, `clock`, `peers`, `peer`, `connection`, `dial`, `handshake`, `topics`, `topic` or `approval`.
     #[serde(rename = "loop")]
@@ -16,7 +17,7 @@ pub(crate) struct FaultPlan {
 }
 
 /// The loop has been struck.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Struck {
     pub(crate) v: u8,
     #[serde(rename = "loop")]
@@ -26,7 +27,7 @@ pub(crate) struct Struck {
 }
 
 /// `trim`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Trimmed {
     pub(crate) v: u8,
     /// Whether there was anything to give back.
