@@ -1,7 +1,8 @@
 //! Before anything is judged: stores that only use fills are filled, so that their growth is not taken for a leak later.
 //!
-//! Messages fill the tables of ids and contents at every node, whose capacity stays; strangers fill the observer's history
-//! and what iroh keeps of remotes. Stores that only a mesh of thousands would fill tell their sizes instead.
+//! Messages fill the tables of ids and contents, whose capacity stays; strangers fill the history of connections, the TLS
+//! sessions, and the batches in which iroh frees what it kept of remotes. Both come to every node, since every node is judged.
+//! Stores that only a mesh of thousands would fill tell their sizes instead.
 
 use perennial_soak::attack::Kind;
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Done,
     pour::pour,
-    strangers::{observer, topic},
+    strangers::{reached, topic},
 };
 use crate::{
     cluster::{Cluster, Fault},
@@ -18,18 +19,20 @@ use crate::{
     process::TOPIC,
 };
 
-/// Messages pour in, and strangers come and go.
+/// Messages pour in, and strangers come to one node after the other, and go.
 pub(super) async fn saturate(cluster: &Cluster, messages: usize, strangers: usize) -> Result<Done, Fault> {
     let mut done = Done::to("saturate", cluster, OBSERVER);
     let harness = |error: anyhow::Error| format!("the tables could not be filled: {error:#}");
     pour(cluster, messages).await?;
-    let (_, address) = observer(cluster)?;
     let soak = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let what = (Kind::ComeAndGo, strangers, None);
-    let mut attacker = attacker::Process::start(&soak, what, address, topic(TOPIC)).await.map_err(harness)?;
-    attacker.go().await.map_err(harness)?;
-    let tally = attacker.stop().await.map_err(harness)?.tally;
-    done.observed.push(("strangers that came and went", tally.finished as f64));
+    for (node, _) in cluster.live() {
+        let (_, address) = reached(cluster, node)?;
+        let what = (Kind::ComeAndGo, strangers, None);
+        let mut attacker = attacker::Process::start(&soak, what, address, topic(TOPIC)).await.map_err(harness)?;
+        attacker.go().await.map_err(harness)?;
+        let tally = attacker.stop().await.map_err(harness)?.tally;
+        done.observed.push(("strangers that came and went", tally.finished as f64));
+    }
     let status = cluster.ask(OBSERVER, json!({"request": "status"})).await?;
     done.observed.push(("stores at their cap", at_their_cap(&status) as f64));
     Ok(done)

@@ -96,7 +96,7 @@ pub(super) async fn besiege(cluster: &Cluster, kind: Kind, count: usize) -> Resu
 
 async fn course(cluster: &Cluster, watch: &Watch<'_>, kind: Kind, count: usize) -> Result<Course, Fault> {
     let harness = |error: anyhow::Error| format!("a siege could not be carried out: {error:#}");
-    let (id, address) = observer(cluster)?;
+    let (id, address) = reached(cluster, OBSERVER)?;
     let soak = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let what = (kind, count, None);
     let mut attacker = attacker::Process::start(&soak, what, address, topic(TOPIC)).await.map_err(harness)?;
@@ -134,10 +134,11 @@ pub(super) fn topic(name: &str) -> TopicId {
     TopicId::from_bytes(*blake3::hash(name.as_bytes()).as_bytes())
 }
 
-pub(super) fn observer(cluster: &Cluster) -> Result<(EndpointId, SocketAddr), Fault> {
-    let address = cluster.address(OBSERVER)?;
+/// Where strangers find a node.
+pub(super) fn reached(cluster: &Cluster, node: usize) -> Result<(EndpointId, SocketAddr), Fault> {
+    let address = cluster.address(node)?;
     let parts = address.split_once('@').and_then(|(id, at)| Some((id.parse().ok()?, at.parse().ok()?)));
-    parts.ok_or_else(|| format!("the observer has no address of the form ID@IP:PORT: {address}"))
+    parts.ok_or_else(|| format!("node {node} has no address of the form ID@IP:PORT: {address}"))
 }
 
 /// What the observer counts, by reason.

@@ -177,9 +177,11 @@ impl Step {
             Step::FillDisk { node, .. } => vec![*node, 1, 2],
             Step::Break { node, .. } => vec![*node, OBSERVER],
             Step::Slow { subscriber, halted, .. } => vec![*subscriber, *halted, OBSERVER],
-            Step::GiveUp { .. } | Step::Strangers { .. } | Step::Fill { .. } | Step::Saturate { .. } => vec![OBSERVER],
+            Step::GiveUp { .. } | Step::Strangers { .. } | Step::Fill { .. } => vec![OBSERVER],
             // What they hit is the mesh itself, or the lines between any two.
-            Step::Mass { .. } | Step::Part { .. } | Step::Weather { .. } => (0..nodes).collect(),
+            Step::Saturate { .. } | Step::Mass { .. } | Step::Part { .. } | Step::Weather { .. } => {
+                (0..nodes).collect()
+            }
             Step::Rest { .. } | Step::Quiet { .. } | Step::Constrain { .. } | Step::Probe { .. } => Vec::new(),
         }
     }
@@ -202,7 +204,7 @@ impl std::fmt::Display for Step {
             Step::Fill { cap: Cap::Listener } => f.write_str("fill a listener"),
             Step::Quiet { for_ms } => write!(f, "quiet for {} s", for_ms / 1000),
             Step::Saturate { messages, strangers } => {
-                write!(f, "{messages} messages and {strangers} strangers fill tables")
+                write!(f, "{messages} messages and {strangers} strangers a node fill tables")
             }
             Step::Slow { subscriber, halted, .. } => write!(f, "n{subscriber} stops reading, n{halted} stops"),
             Step::Constrain { resource, value } => write!(f, "start with {value} {resource:?}"),
