@@ -21,6 +21,7 @@ fn a_reload_takes_over_limits_lists_and_log_while_messages_flow() {
     let mut one = Up::json(dir.path(), &args);
     let mut two = Up::json(dir.path(), &["--topic", "chat", "--pipe", "--join", &one.ticket()]);
     one.event("neighbor_up", |_| true);
+    two.event("neighbor_up", |_| true);
     let mut number = 0;
     let mut talk = |one: &mut Up, two: &mut Up| {
         number += 1;
@@ -56,6 +57,8 @@ fn a_reload_takes_over_limits_lists_and_log_while_messages_flow() {
     one.signal("HUP");
     eventually("nobody is denied any more", || in_use(&one, &["known_list", "denied_list"]) == json!([1, 0]));
     one.ask(&["join", "chat", "--peer", &two.ticket()]);
+    // Both, or the message would be published into a mesh that is not one.
+    one.event("neighbor_up", |_| true);
     two.event("neighbor_up", |_| true);
     talk(&mut one, &mut two);
     one.signal("TERM");
