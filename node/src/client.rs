@@ -25,6 +25,7 @@ use crate::{
 
 pub(crate) mod api;
 pub(crate) mod door;
+pub(crate) mod stream;
 
 pub(crate) async fn status(StatusArgs { watch, ask }: &StatusArgs) -> Result<Exit, Failure> {
     if let Some(pause) = watch {

@@ -4,6 +4,7 @@
 //! client is served in `control/session.rs`, where the socket lives in `control/socket.rs`.
 
 pub(crate) mod answers;
+pub(crate) mod events;
 mod extract;
 pub(crate) mod guard;
 pub(crate) mod http;

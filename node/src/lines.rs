@@ -50,7 +50,7 @@ pub(crate) enum Line {
         #[serde(flatten)]
         topic: TopicField,
     },
-    /// The topic is closed: `left` on request, or `ended` with the node.
+    /// The topic is closed: `left` on request, or `ended` with the node. To a subscriber of the API also `slow`.
     Closed {
         #[serde(flatten)]
         topic: TopicField,
@@ -107,6 +107,19 @@ impl Line {
             Event::Lagged(n) => Some(Line::Lagged { topic, n: *n }),
             Event::Restarted => Some(Line::Restarted { topic }),
             _ => None,
+        }
+    }
+
+    /// The stable name of this event, as `event` has it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Line::Ready { .. } => "ready",
+            Line::NeighborUp { .. } => "neighbor_up",
+            Line::NeighborDown { .. } => "neighbor_down",
+            Line::Message { .. } => "message",
+            Line::Lagged { .. } => "lagged",
+            Line::Restarted { .. } => "restarted",
+            Line::Closed { .. } => "closed",
         }
     }
 
@@ -182,6 +195,8 @@ mod tests {
     fn check(event: &Event, expected: &str) {
         let topic: TopicName = ID.parse().unwrap();
         let line = Line::of(&topic, event).expect("every event of this test has a line");
-        assert_eq!(String::from_utf8(line.to_json()).unwrap(), format!("{expected}\n"));
+        let json = String::from_utf8(line.to_json()).unwrap();
+        assert_eq!(json, format!("{expected}\n"));
+        assert!(json.starts_with(&format!(r#"{{"v":1,"event":"{}""#, line.name())), "both names of an event are one");
     }
 }

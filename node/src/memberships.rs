@@ -40,6 +40,8 @@ struct Table {
 #[derive(Debug)]
 struct Membership {
     topic: TopicName,
+    /// For whoever publishes other than by the pipe.
+    publisher: Publisher,
     leave: CancellationToken,
     printer: TaskEnd,
 }
@@ -52,6 +54,15 @@ pub(crate) struct PipeTarget {
     pub(crate) generation: u64,
     /// Whether anybody was named to meet. Without, waiting for a neighbour may take forever.
     pub(crate) expects_neighbors: bool,
+}
+
+/// One more listener of a joined topic.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) topic: TopicName,
+    /// Keeps the topic joined: to be dropped at once when it is left.
+    pub(crate) events: Events,
+    pub(crate) left: CancellationToken,
 }
 
 /// What became of a request to join.
@@ -105,12 +116,13 @@ impl Memberships {
         table.joins += 1;
         if self.pipe_topic == Some(topic.id) {
             let generation = table.joins;
+            let publisher = publisher.clone();
             self.pipe.send_replace(Some(PipeTarget { publisher, generation, expects_neighbors }));
         }
         let leave = CancellationToken::new();
         let printer = Printer { memberships: self.clone(), topic: topic.clone(), events, leave: leave.clone() };
         let printer = self.tasks.spawn(Kind::Service, "printer", printer.run());
-        table.joined.insert(topic.id, Membership { topic, leave, printer });
+        table.joined.insert(topic.id, Membership { topic, publisher, leave, printer });
         Ok(Joined::Now)
     }
 
@@ -122,6 +134,19 @@ impl Memberships {
         membership.leave.cancel();
         membership.printer.wait().await;
         true
+    }
+
+    /// The publisher of `topic`, if it is joined. It keeps the topic joined, and is not to be kept.
+    pub(crate) async fn publisher(&self, topic: TopicId) -> Option<Publisher> {
+        self.table.lock().await.joined.get(&topic).map(|membership| membership.publisher.clone())
+    }
+
+    /// Listens to `topic` from here on; `None` where it is not joined.
+    pub(crate) async fn subscribe(&self, topic: TopicId) -> Result<Option<Subscription>, JoinError> {
+        let table = self.table.lock().await;
+        let Some(membership) = table.joined.get(&topic) else { return Ok(None) };
+        let (_, events) = self.mesh.join(topic, None::<EndpointAddr>).await?.split();
+        Ok(Some(Subscription { topic: membership.topic.clone(), events, left: membership.leave.clone() }))
     }
 
     /// The names of the joined topics that were given by name.

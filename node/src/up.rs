@@ -208,8 +208,8 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
             _ = task_check.tick() => {
                 node.vigil.on_turn();
                 for name in node.tasks.take_panicked() {
-                    // A control client's panic is its own; the node cannot do without the others.
-                    if name != "control-client" {
+                    // A client's panic is its own; the node cannot do without the others.
+                    if !["control-client", "subscription"].contains(&name) {
                         return Cause::Panicked(name);
                     }
                     tracing::error!(name, "a task panicked");

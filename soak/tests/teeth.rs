@@ -197,9 +197,13 @@ fn up(args: &[String]) -> ExitCode {
     });
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
+        let mut reader = BufReader::new(&stream);
         let mut request = String::new();
-        BufReader::new(&stream).read_line(&mut request).unwrap();
-        let answer = on_request(&fake, request.trim());
+        reader.read_line(&mut request).unwrap();
+        let answer = match request.trim().strip_suffix(" HTTP/1.1") {
+            Some(asked) => on_http(&fake, asked, &mut reader),
+            None => on_request(&fake, request.trim()),
+        };
         let _ = stream.write_all(answer.as_bytes());
     }
     ExitCode::SUCCESS
@@ -223,15 +227,26 @@ fn greet(fake: &Arc<Mutex<Fake>>, what: &str) {
     }
 }
 
-fn on_request(fake: &Arc<Mutex<Fake>>, request: &str) -> String {
-    // The socket speaks JSON, the verbs of this program speak words.
-    if let Ok(json) = serde_json::from_str::<Value>(request) {
-        let answer = on_request(fake, json["request"].as_str().unwrap());
-        return match serde_json::from_str::<Value>(&answer) {
-            Ok(answer) => format!("{}\n", json!({"v": 1, "ok": answer})),
-            Err(_) => format!("{}\n", json!({"v": 1, "error": {"exit": 2, "message": "not a request"}})),
-        };
+/// The harness speaks HTTP, the fakes among themselves speak words: the last one of the path is the same word.
+fn on_http(fake: &Arc<Mutex<Fake>>, asked: &str, reader: &mut impl BufRead) -> String {
+    let mut body_bytes = 0;
+    for line in reader.lines().map_while(Result::ok).take_while(|line| !line.is_empty()) {
+        if let Some(length) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            body_bytes = length.trim().parse().unwrap();
+        }
     }
+    // Read to its end, so that closing the socket does not take the answer with it.
+    reader.read_exact(&mut vec![0; body_bytes]).unwrap();
+    let answer = on_request(fake, asked.rsplit('/').next().unwrap());
+    let (status, answer) = match serde_json::from_str::<Value>(&answer) {
+        Ok(answer) => ("200 OK", answer),
+        Err(_) => ("404 Not Found", json!({"v": 1, "error": {"exit": 2, "message": "not a request"}})),
+    };
+    let answer = answer.to_string();
+    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{answer}", answer.len())
+}
+
+fn on_request(fake: &Arc<Mutex<Fake>>, request: &str) -> String {
     if request == "join" {
         let fake = fake.clone();
         std::thread::spawn(move || greet(&fake, "up"));

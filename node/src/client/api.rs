@@ -1,25 +1,35 @@
 //! Asking a running node: one HTTP exchange per question, over its control socket or its TCP address, each with a deadline.
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use axum::body::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     Request, StatusCode,
+    body::Incoming,
     client::conn::http1,
     header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+    http::request::Builder,
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout},
 };
 
+use super::stream::{Event, Pieces};
 use crate::{
     cli::AskArgs,
     control::{
+        events::HEARTBEAT,
         http,
         protocol::{ErrorAnswer, LedgerView},
         socket,
@@ -31,6 +41,9 @@ use crate::{
 /// A node answers within five seconds or says that it cannot; the rest is for a machine under load, and for a place among
 /// its clients.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A node that tells events says something at every heartbeat; one of three may be late.
+const SILENCE_TIMEOUT: Duration = HEARTBEAT.saturating_mul(3);
 
 /// The longest answer read. A census of a thousand peers is a few hundred kilobytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -116,18 +129,20 @@ impl Api {
         }
     }
 
-    async fn ask<T: DeserializeOwned>(
-        &self,
-        request: hyper::http::request::Builder,
-        body: Bytes,
-    ) -> Result<T, Failure> {
-        let deadline = Instant::now() + self.answer_timeout;
-        let answered = timeout_at(deadline, async {
-            let (status, answer) = match &self.place {
-                Place::Socket(path) => self.exchange(self.socket(path).await?, request, body).await?,
-                Place::Address(address) => self.exchange(self.address(*address).await?, request, body).await?,
-            };
-            read(status, &answer)
+    async fn ask<T: DeserializeOwned>(&self, request: Builder, body: Bytes) -> Result<T, Failure> {
+        let (status, answer) = self.answer(request, body).await?;
+        match status.is_success() {
+            true => serde_json::from_slice(&answer).map_err(|error| unreadable(&error)),
+            false => Err(refused(status, &answer)),
+        }
+    }
+
+    async fn answer(&self, request: Builder, body: Bytes) -> Result<(StatusCode, Bytes), Failure> {
+        let answered = timeout(self.answer_timeout, async {
+            match &self.place {
+                Place::Socket(path) => self.exchange(self.socket(path).await?, request, body).await,
+                Place::Address(address) => self.exchange(self.address(*address).await?, request, body).await,
+            }
         });
         answered.await.unwrap_or_else(|_| Err(self.late()))
     }
@@ -149,13 +164,14 @@ impl Api {
     async fn exchange(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        request: hyper::http::request::Builder,
+        request: Builder,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Failure> {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
         let request = self.dressed(request).body(Full::new(body)).map_err(|error| self.broken(&error))?;
-        alongside(connection, async {
+        let mut connection: Connection = Box::pin(async move { drop(connection.await) });
+        alongside(&mut connection, async {
             let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
@@ -167,7 +183,7 @@ impl Api {
         .await
     }
 
-    fn dressed(&self, request: hyper::http::request::Builder) -> hyper::http::request::Builder {
+    fn dressed(&self, request: Builder) -> Builder {
         let request = match &self.place {
             Place::Socket(_) => request.header(HOST, "localhost"),
             Place::Address(address) => request.header(HOST, address.to_string()),
@@ -215,21 +231,68 @@ pub(crate) fn topic_path(topic: &TopicName) -> String {
     path
 }
 
-fn read<T: DeserializeOwned>(status: StatusCode, answer: &[u8]) -> Result<T, Failure> {
-    let unreadable = |error: serde_json::Error| {
-        Failure::new(Exit::Io, format!("the node's answer ({status}) cannot be read: {error}"))
-    };
-    if status.is_success() {
-        return serde_json::from_slice(answer).map_err(unreadable);
+fn refused(status: StatusCode, answer: &[u8]) -> Failure {
+    match serde_json::from_slice::<ErrorAnswer>(answer) {
+        Ok(refused) => Failure::new(Exit::from_number(refused.error.exit), refused.error.message),
+        // The head of a request that was never understood is refused without a body.
+        Err(_) => Failure::new(Exit::Io, format!("the node refused with {status} and gave no reason")),
     }
-    let refused: ErrorAnswer = serde_json::from_slice(answer).map_err(unreadable)?;
-    Err(Failure::new(Exit::from_number(refused.error.exit), refused.error.message))
+}
+
+fn unreadable(error: &serde_json::Error) -> Failure {
+    Failure::new(Exit::Io, format!("the node's answer cannot be read: {error}"))
+}
+
+/// What a node tells of a topic, event by event.
+pub(crate) struct Events {
+    node: Api,
+    connection: Connection,
+    body: Incoming,
+    pieces: Pieces,
+}
+
+type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// The next event; `None` once the node has told the last one. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// Of a node that went away, or has said nothing for three heartbeats.
+    #[expect(dead_code, reason = "for the verb that listens to a topic")]
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, Failure> {
+        loop {
+            let broken = |sentence: String| Failure::new(Exit::Io, sentence);
+            if let Some(event) = self.pieces.take().map_err(broken)? {
+                return Ok(Some(event));
+            }
+            match timeout(SILENCE_TIMEOUT, alongside(&mut self.connection, self.body.frame())).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(frame))) => self.pieces.push(frame.data_ref().map_or(&[][..], |data| data)),
+                Ok(Some(Err(error))) => return Err(self.node.broken(&error)),
+                Err(_) => {
+                    let sentence = format!("the node on {} said nothing for {SILENCE_TIMEOUT:?}", self.node);
+                    return Err(Failure::new(Exit::Unavailable, sentence));
+                }
+            }
+        }
+    }
 }
 
 /// Drives a connection for as long as `exchange` takes. The connection may end first; what it has brought is still read.
-async fn alongside<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
+async fn alongside<T>(connection: &mut Connection, exchange: impl Future<Output = T>) -> T {
+    let mut exchange = pin!(exchange);
     tokio::select! {
-        done = exchange => done,
-        _ = async { connection.await; std::future::pending::<()>().await } => unreachable!("it is pending for ever"),
+        done = &mut exchange => return done,
+        () = connection.as_mut() => {}
     }
+    // Polled no more from here on, by this exchange or the next.
+    *connection = Box::pin(std::future::pending());
+    exchange.await
 }

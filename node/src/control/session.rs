@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::stall::WriteDeadline;
 
-/// A client that has connected, or has its answer, asks its next question within this long: its place may be needed. As
-/// long as a browser takes to send slowly what it has ready, ten times over.
+/// A client that has connected, or has its answer, asks its next question within this long: its place may be needed. The
+/// head of a request is one packet on this machine, so this bounds who keeps a connection idle, not who is slow.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that takes nothing of its answer for this long is cut.

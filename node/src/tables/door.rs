@@ -31,8 +31,21 @@ pub(crate) fn limits(limits: &LimitsView) -> String {
     }
     align_right(&mut listeners, 1..4);
     align_right(&mut listeners, 5..6);
+    let mut clients = table(["clients", "in use", "high water", "max", "full", "resumed"]);
+    for one in &limits.clients {
+        clients.add_row([
+            one.name.clone(),
+            one.in_use.to_string(),
+            one.high_water.to_string(),
+            one.max.to_string(),
+            if one.at_capacity { "yes".into() } else { "no".into() },
+            one.resumed.to_string(),
+        ]);
+    }
+    align_right(&mut clients, 1..4);
+    align_right(&mut clients, 5..6);
     let pressure = format!(" pressure {}", limits.pressure);
-    [text(&caps), text(&listeners), refusals(limits), pressure].join("\n\n")
+    [text(&caps), text(&listeners), text(&clients), refusals(limits), pressure].join("\n\n")
 }
 
 fn refusals(limits: &LimitsView) -> String {
@@ -120,7 +133,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::control::protocol::door::{ClosedView, LimitView, ListenerView};
+    use crate::control::protocol::door::{ClientsView, ClosedView, LimitView, ListenerView};
 
     #[test]
     fn limits_are_one_page_without_the_zeros() {
@@ -139,6 +152,15 @@ mod tests {
             }],
             clients: Vec::new(),
             refusals: BTreeMap::from([("denied".into(), 0), ("evicted".into(), 2)]),
+            clients: vec![ClientsView {
+                name: "control".into(),
+                max: 16,
+                in_use: 1,
+                high_water: 16,
+                accepted: 40,
+                resumed: 3,
+                at_capacity: false,
+            }],
         };
         assert_eq!(
             limits(&view),
@@ -148,6 +170,9 @@ mod tests {
 
  listener     in use  high water  max  accepting  resumed
  127.0.0.1:7       2           2    2  no               1
+
+ clients  in use  high water  max  full  resumed
+ control       1          16   16  no          3
 
  refused  times
  evicted      2

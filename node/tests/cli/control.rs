@@ -1,14 +1,8 @@
-//! The control socket: what it tells, what it changes, and who cannot hurt it.
-
-use std::{
-    io::{BufRead, BufReader, Write},
-    os::unix::net::UnixStream,
-    time::Duration,
-};
+//! The verbs that ask a running node: what they tell and what they change.
 
 use serde_json::Value;
 
-use crate::process::{DEADLINE, Up, eventually, run, run_expecting, text};
+use crate::process::{Up, eventually, run_expecting, text};
 
 #[test]
 fn status_tells_everything_that_was_promised() {
@@ -138,55 +132,4 @@ fn stop_drains_and_ends_with_0() {
     let one = Up::json(dir.path(), &["--topic", "chat"]);
     assert_eq!(one.ask_json(&["stop"])["stopping"], true);
     one.wait_expecting(0);
-}
-
-#[test]
-fn a_seventeenth_client_is_turned_away_and_the_node_lives_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let one = Up::json(dir.path(), &[]);
-    let mut clients: Vec<UnixStream> = (0..16).map(|_| connect(&one)).collect();
-    for client in &mut clients {
-        assert_eq!(ask(client, br#"{"request":"status"}"#)["ok"]["v"], 1);
-    }
-    let output = run(dir.path(), &["status"]);
-    assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("16 control clients"));
-    clients.pop();
-    eventually("a place is free again", || run(dir.path(), &["status"]).status.success());
-    drop(clients);
-    let settled = || {
-        let ledger = one.ask_json(&["ledger"]);
-        ledger["kinds"].as_array().unwrap().iter().any(|line| line["kind"] == "control-client" && line["owned"] == 1)
-    };
-    eventually("only the one who asks is left", settled);
-}
-
-#[test]
-fn nonsense_on_the_socket_is_answered_and_harms_nobody() {
-    let dir = tempfile::tempdir().unwrap();
-    let one = Up::json(dir.path(), &[]);
-    let mut client = connect(&one);
-    for nonsense in [&b"hello"[..], b"{}", b"\xff\xff", b"", br#"{"v":9,"request":"status"}"#] {
-        assert_eq!(ask(&mut client, nonsense)["error"]["exit"], 2);
-    }
-    let too_long = vec![b'x'; 64 * 1024 + 1];
-    let answer = ask(&mut client, &too_long);
-    assert!(answer["error"]["message"].as_str().unwrap().contains("65537 bytes exceeds 65536"), "{answer}");
-    assert_eq!(ask(&mut client, br#"{"request":"join","topic":"t","peers":["x"]}"#)["error"]["exit"], 2);
-    assert_eq!(ask(&mut client, br#"{"v":1,"request":"status"}"#)["ok"]["id"], one.id());
-}
-
-pub(crate) fn connect(up: &Up) -> UnixStream {
-    let stream = UnixStream::connect(up.control()).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
-    stream
-}
-
-pub(crate) fn ask(client: &mut UnixStream, line: &[u8]) -> Value {
-    client.write_all(line).and_then(|()| client.write_all(b"\n")).unwrap();
-    let mut answer = String::new();
-    // One request, one line: nothing can be left in the buffer that is thrown away here.
-    BufReader::new(client).read_line(&mut answer).unwrap();
-    serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error} in {answer:?}"))
 }

@@ -207,7 +207,7 @@ fn limits_tell_everything_that_was_promised() {
     let _two = joining(dir.path(), &one.ticket());
     one.event("neighbor_up", |_| true);
     let page = one.ask_json(&["limits"]);
-    assert_eq!(keys(&page), ["limits", "listeners", "pressure", "refusals", "v"]);
+    assert_eq!(keys(&page), ["clients", "limits", "listeners", "pressure", "refusals", "v"]);
     assert_eq!((&page["v"], &page["pressure"]), (&1.into(), &"calm".into()));
     for limit in page["limits"].as_array().unwrap() {
         assert_eq!(keys(limit), ["high_water", "in_use", "max", "name"]);

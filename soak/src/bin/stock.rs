@@ -17,12 +17,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use clap::Parser;
 use iroh::{
     Endpoint, EndpointAddr, EndpointId, SecretKey,
     address_lookup::memory::MemoryLookup,
     endpoint::{PortmapperConfig, presets},
-    protocol::Router,
+    protocol,
 };
 use iroh_gossip::{
     api::{Event, GossipReceiver, GossipSender},
@@ -30,10 +31,10 @@ use iroh_gossip::{
     proto::TopicId,
 };
 use n0_future::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    io::{AsyncBufReadExt, BufReader},
+    net::UnixListener,
     sync::{Mutex, Notify},
     task::JoinHandle,
     time::timeout,
@@ -137,7 +138,7 @@ async fn main() -> Result<()> {
         }
     } else {
         let gossip = Gossip::builder().spawn(endpoint.clone());
-        let router = Router::builder(endpoint.clone()).accept(GOSSIP_ALPN, gossip.clone()).spawn();
+        let router = protocol::Router::builder(endpoint.clone()).accept(GOSSIP_ALPN, gossip.clone()).spawn();
         let mut topics = Vec::new();
         for topic in cli.topic {
             let (gossip, lookup, figures) = (gossip.clone(), lookup.clone(), figures.clone());
@@ -164,7 +165,7 @@ fn say_ready(endpoint: &Endpoint) {
     say(&json!({"v": 1, "event": "ready", "id": endpoint.id().to_string(), "addrs": addrs}));
 }
 
-fn say(line: &serde_json::Value) {
+fn say(line: &Value) {
     // A harness that is gone is noticed at the end of stdin.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{line}\n").as_bytes());
 }
@@ -270,48 +271,63 @@ impl Figures {
         let connections = metrics.socket.num_conns_opened.get().saturating_sub(closed);
         let heap = perennial_heap::live();
         let peak = self.peak.fetch_max(connections, Ordering::Relaxed).max(connections);
-        json!({"v": 1, "ok": {
+        json!({
+            "v": 1,
             "connections": connections,
             "connections_high_water": peak,
             "neighbors": self.neighbors.load(Ordering::Relaxed),
             "alive_tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
             "heap_bytes": heap.bytes,
             "heap_blocks": heap.blocks,
-        }})
+        })
     }
+}
+
+/// What the answers are made of.
+#[derive(Debug, Clone)]
+struct Shared {
+    figures: Arc<Figures>,
+    /// None with `--bare`.
+    member: Option<Arc<Member>>,
+    stop: Arc<Notify>,
 }
 
 async fn serve(listener: UnixListener, figures: Arc<Figures>, member: Option<Arc<Member>>, stop: Arc<Notify>) {
-    // One harness asks; it is served before the next.
-    while let Ok((stream, _)) = listener.accept().await {
-        let _ = answer(stream, &figures, member.as_deref(), &stop).await;
+    let router = Router::new()
+        .route("/v1/topics/{topic}/join", post(on_join))
+        .route("/v1/topics/{topic}/leave", post(on_leave))
+        .route("/v1/trim", post(async || Json(json!({"v": 1, "released": perennial_heap::trim()}))))
+        .route("/v1/stop", post(on_stop))
+        .fallback(async |State(shared): State<Shared>| Json(shared.figures.status()))
+        .with_state(Shared { figures, member, stop });
+    if let Err(error) = axum::serve(listener, router).await {
+        eprintln!("the control socket is gone: {error}");
     }
 }
 
-async fn answer(stream: UnixStream, figures: &Figures, member: Option<&Member>, stop: &Notify) -> Result<()> {
-    let (requests, mut answers) = stream.into_split();
-    let mut requests = BufReader::new(requests).lines();
-    while let Some(line) = requests.next_line().await? {
-        let request: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-        let answer = match (request["request"].as_str(), member) {
-            (Some("leave"), Some(member)) => {
-                member.leave().await;
-                json!({"v": 1, "ok": {}})
-            }
-            (Some("join"), Some(member)) => {
-                let peers = request["peers"].as_array().into_iter().flatten();
-                let peers = peers.filter_map(|text| peer(text.as_str()?).ok()).collect();
-                member.join(peers).await?;
-                json!({"v": 1, "ok": {}})
-            }
-            (Some("trim"), _) => json!({"v": 1, "ok": {"released": perennial_heap::trim()}}),
-            (Some("stop"), _) => {
-                stop.notify_one();
-                json!({"v": 1, "ok": {}})
-            }
-            _ => figures.status(),
-        };
-        answers.write_all(format!("{answer}\n").as_bytes()).await?;
+type Answer = Result<Json<Value>, (StatusCode, Json<Value>)>;
+
+async fn on_join(State(shared): State<Shared>, Json(order): Json<Value>) -> Answer {
+    let Some(member) = shared.member else { return Ok(Json(shared.figures.status())) };
+    let peers = order["peers"].as_array().into_iter().flatten();
+    let peers = peers.filter_map(|text| peer(text.as_str()?).ok()).collect();
+    match member.join(peers).await {
+        Ok(()) => Ok(Json(json!({"v": 1}))),
+        Err(error) => {
+            let message = json!({"v": 1, "error": {"exit": 1, "message": format!("{error:#}")}});
+            Err((StatusCode::INTERNAL_SERVER_ERROR, Json(message)))
+        }
     }
-    Ok(())
+}
+
+async fn on_leave(State(shared): State<Shared>) -> Json<Value> {
+    if let Some(member) = shared.member {
+        member.leave().await;
+    }
+    Json(json!({"v": 1}))
+}
+
+async fn on_stop(State(shared): State<Shared>) -> Json<Value> {
+    shared.stop.notify_one();
+    Json(json!({"v": 1}))
 }

@@ -5,28 +5,23 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use perennial_soak::proc_figures;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
     task::JoinHandle,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval},
 };
 
 use super::{
     samples::{Cap, Look, Sample},
     victim::Victim,
 };
+use crate::socket::Line;
 
 /// Twice the rate asked for, because looks are late on a flooded machine.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -59,7 +54,9 @@ pub(crate) struct Watched {
 impl Sampler {
     /// Begins to look. Times are counted from `epoch`.
     pub(crate) async fn begin(victim: &Victim, epoch: Instant) -> Result<Self> {
-        let line = Line::open(&victim.control).await?;
+        let line = Line::open(&victim.control).await;
+        let reach = |error| anyhow::anyhow!("cannot reach the victim at {}: {error}", victim.control.display());
+        let line = line.map_err(reach)?;
         let log = Arc::<Mutex<Watched>>::default();
         let task = tokio::spawn(watch(line, (victim.pid, victim.addr), log.clone(), epoch));
         Ok(Self { log, task })
@@ -85,10 +82,10 @@ async fn watch(mut line: Line, (pid, addr): (u32, SocketAddr), log: Arc<Mutex<Wa
     for number in 0_usize.. {
         ticks.tick().await;
         if number.is_multiple_of(LEDGER_EVERY) {
-            own_tasks = if has_ledger { line.own_tasks().await } else { None };
+            own_tasks = if has_ledger { count_own_tasks(&mut line).await } else { None };
             has_ledger = own_tasks.is_some();
             if has_limits {
-                match line.ask("limits").await {
+                match ask(&mut line, "limits").await {
                     Ok(limits) => lock().caps = super::samples::caps(&limits),
                     Err(_) => has_limits = false,
                 }
@@ -96,7 +93,7 @@ async fn watch(mut line: Line, (pid, addr): (u32, SocketAddr), log: Arc<Mutex<Wa
         }
         let at_s = epoch.elapsed().as_secs_f64();
         let asked = Instant::now();
-        let status = match line.ask("status").await {
+        let status = match ask(&mut line, "status").await {
             Ok(status) => Some(status),
             Err(error) => {
                 let mut log = lock();
@@ -132,38 +129,13 @@ fn look(pid: u32, addr: SocketAddr) -> Look {
     }
 }
 
-/// A control socket: one request per line, one answer per line.
-struct Line {
-    answers: tokio::io::Lines<BufReader<OwnedReadHalf>>,
-    requests: OwnedWriteHalf,
+async fn ask(line: &mut Line, request: &str) -> Result<Value> {
+    line.ask(json!({"request": request}), ANSWER_TIMEOUT).await.map_err(anyhow::Error::msg)
 }
 
-impl Line {
-    async fn open(control: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(control).await;
-        let stream = stream.with_context(|| format!("cannot reach the victim at {}", control.display()))?;
-        let (answers, requests) = stream.into_split();
-        Ok(Self { answers: BufReader::new(answers).lines(), requests })
-    }
-
-    async fn ask(&mut self, request: &str) -> Result<Value> {
-        let line = serde_json::json!({"v": 1, "request": request});
-        let answered = timeout(ANSWER_TIMEOUT, async {
-            self.requests.write_all(format!("{line}\n").as_bytes()).await?;
-            self.answers.next_line().await
-        });
-        let answer = answered.await.with_context(|| format!("no answer to {request} in time"))??;
-        let answer: Value = serde_json::from_str(&answer.context("the victim closed the control socket")?)?;
-        match answer.get("ok") {
-            Some(ok) => Ok(ok.clone()),
-            None => bail!("{request}: {}", answer["error"]["message"]),
-        }
-    }
-
-    /// Tasks of the victim's own, by its ledger; what the runtime has beyond them is QUIC's.
-    async fn own_tasks(&mut self) -> Option<i64> {
-        let ledger = self.ask("ledger").await.ok()?;
-        let alive = |kind: &Value| Some(kind["spawned"].as_i64()? - kind["finished"].as_i64()?);
-        ledger["kinds"].as_array()?.iter().map(alive).sum()
-    }
+/// Tasks of the victim's own, by its ledger; what the runtime has beyond them is QUIC's.
+async fn count_own_tasks(line: &mut Line) -> Option<i64> {
+    let ledger = ask(line, "ledger").await.ok()?;
+    let alive = |kind: &Value| Some(kind["spawned"].as_i64()? - kind["finished"].as_i64()?);
+    ledger["kinds"].as_array()?.iter().map(alive).sum()
 }

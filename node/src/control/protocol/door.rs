@@ -116,6 +116,16 @@ pub(crate) struct Connections {
     pub(crate) lingering: Vec<LingeringView>,
 }
 
+/// Whichever was asked for.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum AnyConnections {
+    /// Without `closed`.
+    Live(Connections),
+    /// With `closed=true`.
+    Closed(ClosedConnections),
+}
+
 /// One connection that should not be there for long.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LingeringView {

@@ -1,10 +1,6 @@
 //! The routes about who gets in: limits, standings, connections.
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Answer, Shared};
@@ -14,11 +10,8 @@ use crate::{
         extract::{Asked, Posted},
         protocol::{
             ErrorAnswer,
-            door::{
-                ClosedConnections, Connections, ConnectionsQuery, LimitsView, SetLimits, StandingChanged, StandingOrder,
-            },
+            door::{AnyConnections, ConnectionsQuery, LimitsView, SetLimits, StandingChanged, StandingOrder},
         },
-        refusal::Refusal,
     },
     node::Node,
 };
@@ -32,22 +25,19 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(forget))
 }
 
-/// The connections that live, or with `closed=true` those that ended, and why: then the answer is `ClosedConnections`.
+/// The connections that live, or with `closed=true` those that ended, and why.
 #[utoipa::path(
     get,
     path = "/v1/connections",
     tag = "door",
     params(ConnectionsQuery),
-    responses(
-        (status = 200, content((Connections = "application/json"), (ClosedConnections = "application/json"))),
-        (status = 400, body = ErrorAnswer)
-    )
+    responses((status = 200, body = AnyConnections), (status = 400, body = ErrorAnswer))
 )]
-async fn connections(State(node): State<Node>, Asked(query): Asked<ConnectionsQuery>) -> Result<Response, Refusal> {
-    Ok(match query.closed {
-        true => Json(answers::closed_connections(&node, &query)?).into_response(),
-        false => Json(answers::connections(&node, &query).await?).into_response(),
-    })
+async fn connections(State(node): State<Node>, Asked(query): Asked<ConnectionsQuery>) -> Answer<AnyConnections> {
+    Ok(Json(match query.closed {
+        true => AnyConnections::Closed(answers::closed_connections(&node, &query)?),
+        false => AnyConnections::Live(answers::connections(&node, &query).await?),
+    }))
 }
 
 /// Every limit, its use, its high water, and what was refused.
