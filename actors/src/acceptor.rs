@@ -39,6 +39,7 @@ use crate::{
     counters::Reason,
     listeners::{ListenerId, Listeners},
     mishaps::Loop,
+    probe::Probing,
     supervisor::Heartbeat,
 };
 
@@ -61,6 +62,7 @@ pub(crate) struct Acceptor {
     pub(crate) door: Door,
     pub(crate) listeners: Listeners,
     pub(crate) context: Context,
+    pub(crate) probing: Probing,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) deliver: Deliver,
     pub(crate) make_room: MakeRoom,
@@ -137,6 +139,10 @@ impl Acceptor {
 
     fn on_incoming(&mut self, incoming: Incoming, hall: &mut Hall) {
         let attempt = self.attempt(&incoming);
+        if let Some(prober) = self.probing.take(attempt.addr) {
+            // Past the door: the question is whether this loop turns, not whether there is a slot.
+            return hall.attempts.answer_probe(incoming, prober, self.context.clone());
+        }
         match self.door.on_attempt(&attempt, Instant::now(), &mut self.rng) {
             Decision::Shake(permit) => {
                 let guest = Guest { incoming, permit, listener: attempt.listener, addr: attempt.addr };
@@ -197,7 +203,7 @@ impl Acceptor {
     fn on_attempt_ended(&mut self, ended: Result<AttemptEnd, JoinError>, hall: &mut Hall) {
         match ended {
             Ok(AttemptEnd::Shaken(shaken)) => self.on_shaken(*shaken, hall),
-            Ok(AttemptEnd::Failed | AttemptEnd::SentAway) => {}
+            Ok(AttemptEnd::Failed | AttemptEnd::SentAway | AttemptEnd::Probed) => {}
             Err(error) if error.is_panic() => {
                 tracing::warn!(%error, "handshake panicked");
                 self.context.counters.count(Reason::HandshakeFailed);

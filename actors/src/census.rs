@@ -12,6 +12,7 @@ use iroh_gossip::proto::TopicId;
 use tokio::sync::oneshot;
 
 use crate::{
+    backends::Backend,
     counters::Counts,
     ledger::{Kind, LedgerReport, Owned},
     lives::Phase,
@@ -97,6 +98,45 @@ pub struct RedialCensus {
     pub entries: usize,
     /// Whether this node's own network is taken to be out, because nobody answers any more.
     pub outage: bool,
+}
+
+/// One backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendCensus {
+    /// Which; its text is its stable name in reports.
+    pub backend: Backend,
+    /// Whether it is used.
+    pub state: BackendState,
+    /// How long it has been healthy, or has not been: a probe under way changes nothing here.
+    pub since: Duration,
+    /// Attempts in a row that failed, none of them more than [`crate::Limits::breaker_window`] after the last.
+    pub failures: u32,
+    /// Attempts that were not made because it was degraded, since the start.
+    pub saved: u64,
+    /// The one probe is made no sooner than this from now; `None` while there is nothing to probe, or a probe is under way.
+    pub next_probe: Option<Duration>,
+}
+
+/// Whether a backend is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BackendState {
+    /// As often as there is something to do.
+    Healthy,
+    /// Once, to learn whether it is back.
+    Probing,
+    /// Not until the next probe.
+    Degraded,
+}
+
+impl BackendState {
+    /// The stable name in reports, metrics and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            BackendState::Healthy => "healthy",
+            BackendState::Probing => "probing",
+            BackendState::Degraded => "degraded",
+        }
+    }
 }
 
 /// One live connection.

@@ -34,6 +34,7 @@ use crate::{
     supervisor::Heartbeat,
 };
 
+pub(crate) mod echo;
 mod receive;
 mod send;
 
@@ -279,7 +280,7 @@ pub(crate) async fn run(
     Closed { end, close, bytes_sent: stats.udp_tx.bytes, bytes_received: stats.udp_rx.bytes }
 }
 
-fn close_with(connection: &Connection, close: Close) {
+pub(crate) fn close_with(connection: &Connection, close: Close) {
     connection.close(close.code.number().into(), close.reason().as_bytes());
 }
 

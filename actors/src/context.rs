@@ -8,8 +8,8 @@ use std::sync::{
 use iroh::EndpointId;
 
 use crate::{
-    access::Lists, address_book::AddressBook, counters::Counters, history::History, limits::Limits, lives::Lives,
-    redial::Redials, routes::Routes, supervisor::Nursery, traffic::TrafficCounters,
+    access::Lists, address_book::AddressBook, backends::Backends, counters::Counters, history::History, limits::Limits,
+    lives::Lives, redial::Redials, routes::Routes, supervisor::Nursery, traffic::TrafficCounters,
 };
 
 /// The common ground of one mesh. Cheap to clone.
@@ -28,6 +28,7 @@ pub(crate) struct Context {
     /// Somebody waits at the door for a slot.
     pub(crate) scarce: Arc<AtomicBool>,
     pub(crate) redials: Redials,
+    pub(crate) backends: Backends,
     pub(crate) draining: Arc<AtomicBool>,
 }
 

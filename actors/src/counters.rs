@@ -68,6 +68,8 @@ reasons! {
     DialFailed => "dial-failed",
     /// An outgoing attempt that was not made, because its remote's pause is not over.
     DialTooEarly => "dial-too-early",
+    /// An outgoing attempt that was not made, because the relay it would have gone through is degraded.
+    DialGated => "dial-gated",
     /// An outgoing attempt that was not made, because the node was at its cap or had too many under way.
     DialRefused => "dial-refused",
     /// An accepted connection that no topic claimed in time.
@@ -146,7 +148,7 @@ impl Reason {
             | Reason::Denied
             | Reason::HandshakeTimeout
             | Reason::HandshakeFailed => Stage::Door,
-            Reason::DialFailed | Reason::DialTooEarly | Reason::DialRefused => Stage::Dial,
+            Reason::DialFailed | Reason::DialTooEarly | Reason::DialRefused | Reason::DialGated => Stage::Dial,
             Reason::Evicted
             | Reason::ClosedHelloTimeout
             | Reason::ClosedPerPeer

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use iroh::{
-    Endpoint, EndpointId,
-    endpoint::{ConnectOptions, Connection},
+    Endpoint, EndpointAddr, EndpointId,
+    endpoint::{ConnectOptions, Connecting, Connection},
 };
 use n0_future::time::timeout;
 
@@ -15,6 +15,7 @@ use crate::{
     handshake::{Failed, HalfOpen, HandshakeError},
     limits::Limits,
     mishaps::Loop,
+    operation::Operation,
     redial,
     supervisor::Nursery,
     wire,
@@ -28,8 +29,9 @@ pub(crate) async fn run(
     limits: Arc<Limits>,
     nursery: Nursery,
 ) -> Result<Established, HandshakeError> {
+    let operation = Operation::dial(peer);
     let attempt = HalfOpen::new(connect(endpoint, peer), permit, Side::Dialed);
-    tokio::select! {
+    let outcome = tokio::select! {
         strike = nursery.faults.strike(Loop::Dial, Some(&peer)) => {
             // A frozen dial still has its deadline.
             match timeout(limits.dial_timeout, strike.land()).await {
@@ -38,7 +40,18 @@ pub(crate) async fn run(
             }
         }
         outcome = attempt.finish(limits.dial_timeout) => outcome,
+    };
+    match &outcome {
+        Ok(_) => operation.succeed("connected"),
+        Err(error) => operation.fail(error.name()),
     }
+    outcome
+}
+
+/// Begins the dial of a probe, which has an endpoint, a deadline and a caller of its own.
+pub(crate) async fn begin_probe(endpoint: &Endpoint, addr: EndpointAddr) -> Result<Connecting, String> {
+    let begun = endpoint.connect_with_opts(addr, wire::ALPN_PERENNIAL, ConnectOptions::new()).await;
+    begun.map_err(|error| error.to_string())
 }
 
 async fn connect(endpoint: Endpoint, peer: EndpointId) -> Result<Connection, Failed> {

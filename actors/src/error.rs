@@ -40,6 +40,16 @@ pub enum JoinError {
     },
 }
 
+impl JoinError {
+    /// In one word, of a closed set.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            JoinError::ShuttingDown => "shutting-down",
+            JoinError::TooManyTopics { .. } => "too-many-topics",
+        }
+    }
+}
+
 /// Why a message was not published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -55,6 +65,16 @@ pub enum PublishError {
     /// The topic has been left, or its loop was given up after too many restarts.
     #[error("the topic is closed")]
     Closed,
+}
+
+impl PublishError {
+    /// In one word, of a closed set.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            PublishError::TooLarge { .. } => "too-large",
+            PublishError::Closed => "closed",
+        }
+    }
 }
 
 /// Why limits were not changed.

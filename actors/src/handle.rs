@@ -8,7 +8,7 @@ use iroh::EndpointId;
 use iroh_gossip::proto::TopicId;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::error::PublishError;
+use crate::{error::PublishError, operation::Operation};
 
 /// One membership of one topic. The topic is left when its last handle, publisher and event stream are dropped.
 #[derive(Debug)]
@@ -80,9 +80,23 @@ impl Publisher {
     /// [`PublishError::TooLarge`] beyond [`crate::limits::CONTENT_MAX`] bytes; [`PublishError::Closed`] once the topic
     /// has been given up or the mesh has been drained.
     pub async fn publish(&self, content: impl Into<Bytes>) -> Result<Receipt, PublishError> {
+        let content = content.into();
+        let operation = Operation::publish(&self.topic, content.len());
+        let outcome = self.hand_over(content).await;
+        match &outcome {
+            Ok(receipt) => {
+                operation.note("neighbors", receipt.neighbors);
+                operation.note("dropped", receipt.dropped);
+                operation.succeed("published");
+            }
+            Err(error) => operation.fail(error.name()),
+        }
+        outcome
+    }
+
+    async fn hand_over(&self, content: Bytes) -> Result<Receipt, PublishError> {
         let (reply, receipt) = oneshot::channel();
-        let command = Command::Publish { content: content.into(), reply };
-        self.commands.send(command).await.map_err(|_| PublishError::Closed)?;
+        self.commands.send(Command::Publish { content, reply }).await.map_err(|_| PublishError::Closed)?;
         receipt.await.unwrap_or(Err(PublishError::Closed))
     }
 

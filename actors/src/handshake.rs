@@ -31,6 +31,16 @@ pub(crate) enum HandshakeError {
     Failed(Failed),
 }
 
+impl HandshakeError {
+    /// In one word, of a closed set.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            HandshakeError::TimedOut => "timed-out",
+            HandshakeError::Failed(_) => "failed",
+        }
+    }
+}
+
 /// What ended an attempt, in words, and what it says of the remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failed {

@@ -10,12 +10,20 @@
 //! keeps a connection alive), `connection` (one loop per QUIC connection), `topic` (one loop per topic, thinking in
 //! `topic/state`), `peer` (one supervisor per remote, thinking in `peer/state`), `peers`, `topics`, [`mesh`].
 //! Files marked `[pure]` touch no clock, no network and no global randomness.
+//!
+//! # What it tells
+//!
+//! By [`tracing`], under targets that begin with `perennial`: what happens as events, and one span for each operation
+//! (`dial`, `handshake`, `join`, `publish`, `drain`) with its `outcome`. No span lives longer than its operation, so it is
+//! safe to collect them; those of the libraries underneath do. Changes of state have the target `perennial::state`.
 
 mod acceptor;
 pub mod access;
 mod address_book;
 mod admission;
+mod backends;
 mod backoff;
+mod breaker;
 pub mod census;
 pub mod close;
 pub mod config;
@@ -34,9 +42,11 @@ mod listeners;
 pub mod lives;
 pub mod mesh;
 pub mod mishaps;
+mod operation;
 mod peer;
 mod peers;
 mod pressure;
+mod probe;
 mod redial;
 pub mod retirement;
 mod routes;
@@ -54,7 +64,8 @@ mod wire;
 
 pub use access::{Access, Admission, AdmitAll, Standing};
 pub use admission::usage::{LimitUse, ListenerUse};
-pub use census::Census;
+pub use backends::Backend;
+pub use census::{BackendCensus, BackendState, Census};
 pub use close::{Close, CloseCode};
 pub use counters::{Counts, Reason, Stage};
 pub use error::{JoinError, MeshGone, PublishError, SetLimitsError, SpawnError};
@@ -66,6 +77,7 @@ pub use limits::Limits;
 pub use listeners::Listen;
 pub use mesh::{DrainReport, Ended, LimitsReport, Mesh, MeshBuilder, MeshMemory, TopicMemory};
 pub use mishaps::Loop;
+pub use probe::{ProbeError, ProbeReport, ProbeStage};
 pub use retirement::{Departure, RetirementReport};
 pub use stores::StoreUse;
 pub use traffic::Traffic;

@@ -10,10 +10,11 @@ use ractor::Actor;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    census::{Census, Part},
+    census::{BackendCensus, Census, Part},
     error::{JoinError, MeshGone, SpawnError},
     handle::{Command, TopicHandle},
     ledger::{Kind, Ledger, LedgerReport, Owned},
+    operation::Operation,
     peers::PeersMsg,
     topics::{JoinRequest, TopicsMsg},
 };
@@ -21,6 +22,8 @@ use crate::{
 mod builder;
 mod door;
 mod memory;
+mod probe;
+mod relays;
 mod root;
 mod transport;
 
@@ -117,7 +120,13 @@ impl Mesh {
             ids.push(addr.id);
             self.know(&addr);
         }
-        self.join_through(topic, ids).await
+        let operation = Operation::join(&topic, ids.len());
+        let joined = self.join_through(topic, ids).await;
+        match &joined {
+            Ok(_) => operation.succeed("joined"),
+            Err(error) => operation.fail(error.name()),
+        }
+        joined
     }
 
     async fn join_through(&self, topic: TopicId, bootstrap: Vec<EndpointId>) -> Result<TopicHandle, JoinError> {
@@ -174,6 +183,12 @@ impl Mesh {
         })
     }
 
+    /// The backends this node has dealt with, by name: the bootstrap of every topic, and relays. Asks no actor and waits for
+    /// nobody.
+    pub fn backends(&self) -> Vec<BackendCensus> {
+        self.inner.parts.backends.census(Instant::now())
+    }
+
     /// Spawned, finished, owned and orphans of every kind of task.
     ///
     /// # Errors
@@ -210,6 +225,7 @@ impl Mesh {
     /// Leaves every topic, says goodbye to every remote, flushes, and closes the endpoint; at most `deadline`, then
     /// whatever is left is aborted. Calling it again waits for the same end.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        let operation = Operation::drain();
         let started = Instant::now();
         let (reply, drained) = oneshot::channel();
         let clean = match self.inner.root.cast(MeshMsg::Drain { deadline, reply: Some(reply) }) {
@@ -226,7 +242,14 @@ impl Mesh {
             sleep(Duration::from_millis(5)).await;
             stragglers = mesh_alive();
         }
-        DrainReport { clean: clean && stragglers == 0, stragglers, took: started.elapsed() }
+        operation.note("stragglers", stragglers);
+        let clean = clean && stragglers == 0;
+        if clean {
+            operation.succeed("drained")
+        } else {
+            operation.fail("cut-short")
+        }
+        DrainReport { clean, stragglers, took: started.elapsed() }
     }
 
     /// Waits until the mesh has ended: drained, or given up after too many restarts.

@@ -32,10 +32,12 @@ use crate::{
 };
 
 mod loops;
+mod passage;
 mod redial;
 pub(crate) mod state;
 
 use loops::Loop;
+use passage::Passage;
 use redial::Redial;
 use state::{Effect, State};
 
@@ -99,7 +101,7 @@ pub(crate) struct PeerState {
     wishes: Vec<WishWatch>,
     state: State,
     loops: BTreeMap<u64, Loop>,
-    dial: Option<Child>,
+    dial: Option<(Child, Passage)>,
     /// At the last tick no topic waited for the dial.
     is_dial_unwanted: bool,
     /// Messages that can start work, handled so far: `peers.rs` compares before it believes that we are idle.
@@ -270,9 +272,12 @@ impl PeerState {
     }
 
     fn on_dial_ended(&mut self, myself: &ActorRef<PeerMsg>, exit: Exit<Result<Established, HandshakeError>>) {
-        self.dial = None;
+        let passage = self.dial.take().map(|(_child, passage)| passage);
         let (error, failure) = match exit {
-            Exit::Finished(Ok(established)) => return self.on_established(myself, established),
+            Exit::Finished(Ok(established)) => {
+                passage.into_iter().for_each(|passage| passage.on_connected(Instant::now()));
+                return self.on_established(myself, established);
+            }
             Exit::Finished(Err(HandshakeError::TimedOut)) => ("timed out".to_owned(), Failure::Silent),
             Exit::Finished(Err(HandshakeError::Failed(failed))) => (failed.text, failed.failure),
             Exit::Panicked(text) => {
@@ -282,6 +287,7 @@ impl PeerState {
             Exit::Killed => ("killed".to_owned(), Failure::Ours),
         };
         tracing::debug!(peer = %self.peer.fmt_short(), %error, ?failure, "dial failed");
+        passage.into_iter().for_each(|passage| passage.on_failed(failure, Instant::now()));
         if self.loops.is_empty() {
             self.redial.on_failed(failure);
         }
@@ -359,7 +365,7 @@ impl PeerState {
     /// topic that wishes anew may just have taken its old wish back. Beside a connection it is left alone: the remote may
     /// be using the new one already, and a stock remote must not lose it before the other (`peer/state.rs`).
     fn give_up_unwanted(&mut self) {
-        let Some(dial) = self.dial.as_ref().filter(|_| self.loops.is_empty()) else {
+        let Some((dial, _)) = self.dial.as_ref().filter(|_| self.loops.is_empty()) else {
             self.is_dial_unwanted = false;
             return;
         };
@@ -444,6 +450,10 @@ impl PeerState {
                 return self.on_not_dialed(myself, Gone::NotDialed);
             }
         }
+        let Ok(passage) = Passage::ask(context, &self.peer, Instant::now()) else {
+            context.counters.count(Reason::DialGated);
+            return self.on_not_dialed(myself, Gone::NotDialed);
+        };
         let permit = match self.shared.door.admit_dial(context.lists.standing(&self.peer), Instant::now()) {
             Ok(permit) => permit,
             Err(_shortage) => {
@@ -461,7 +471,7 @@ impl PeerState {
             context.nursery.clone(),
         );
         let report = move |exit| drop(owner.cast(PeerMsg::DialEnded(Box::new(exit))));
-        self.dial = Some(context.nursery.spawn(Kind::Dial, task, report));
+        self.dial = Some((context.nursery.spawn(Kind::Dial, task, report), passage));
     }
 
     fn report_idle(&self) {

@@ -56,6 +56,11 @@ impl Redials {
         self.lock().table.forgive(peer, Instant::now());
     }
 
+    /// Somebody has reason to try `peer` once before its pause is over, unless it asked for that pause.
+    pub(crate) fn hasten(&self, peer: &EndpointId) {
+        self.lock().table.hasten(peer, Instant::now());
+    }
+
     pub(crate) fn failures(&self, peer: &EndpointId) -> u32 {
         self.lock().table.standstill(peer, Instant::now()).failures
     }

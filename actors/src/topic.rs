@@ -21,6 +21,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::{
+    backends::Backend,
     context::Context,
     counters::Reason,
     handle::{Command, Event, Receipt},
@@ -114,6 +115,7 @@ impl Topic {
         if context.common.lists.decides_joins() {
             state.require_approval();
         }
+        state.share_gate(context.common.backends.gate(&Backend::Bootstrap(topic), now));
         let asking = Asking::new(topic, context.common.clone(), &inboxes);
         let pending = Pending::new(context.common.limits.pending_frames_max, context.common.limits.dial_timeout * 2);
         Self {
@@ -331,6 +333,7 @@ impl Topic {
                 Effect::Decline(peer) => self.decline(peer),
                 Effect::Ask { peer, number } => self.asking.ask(peer, number),
                 Effect::Unask(peer) => self.asking.unask(&peer),
+                Effect::Hasten(peer) => self.context.common.redials.hasten(&peer),
                 Effect::Emit(event) => self.emit(event),
                 Effect::Count(reason, count) => self.context.common.counters.add(reason, count),
             }

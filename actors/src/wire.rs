@@ -13,7 +13,7 @@ mod mirror;
 
 use bytes::{Buf, Bytes, BytesMut};
 use iroh::EndpointId;
-use iroh_gossip::proto::{TopicId, state::MessageKind};
+use iroh_gossip::proto::{DeliveryScope, TopicId, state::MessageKind};
 
 use crate::{counters::Reason, limits::FRAME_MAX};
 
@@ -257,6 +257,15 @@ pub(crate) fn is_neighbor(message: &ProtoMessage) -> bool {
 /// The last message to a neighbour on a topic; `alive` keeps us in its passive view.
 pub(crate) fn disconnect(alive: bool) -> ProtoMessage {
     postcard::from_bytes(&[0, 5, alive.into(), 0]).expect("a Disconnect is well-formed")
+}
+
+/// How far a message has come. `Round` hides its number, but its postcard form is public: variant 0, then a varint.
+pub(crate) fn hops_of(scope: &DeliveryScope) -> u16 {
+    let mut buffer = [0; 4];
+    match postcard::to_slice(scope, &mut buffer) {
+        Ok([0, round @ ..]) => postcard::from_bytes(round).unwrap_or(0),
+        Ok(_) | Err(_) => 0,
+    }
 }
 
 #[cfg(test)]

@@ -1,22 +1,23 @@
 //! The command line: every verb, flag and help text. What they do is in the file named after the verb. `[pure]`
 //!
-//! The options of the verbs about who gets in are in `cli/door.rs`, of those that talk, watch and check in `cli/talk.rs`.
+//! The options of `up` are in `cli/up.rs`, those of `config` in `cli/config.rs`, of the verbs about who gets in in
+//! `cli/door.rs`, of those that talk, watch and check in `cli/talk.rs`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use perennial::Listen;
 
-use crate::names::{
-    self, PeerName, RelayName, TopicName,
-    limits::{Capped, LimitSetting},
-};
+use crate::names::{self, PeerName, TopicName};
 
+mod config;
 mod door;
 mod talk;
+mod up;
 
+pub(crate) use config::{ConfigVerb, Format, ShowArgs};
 pub(crate) use door::{AccessName, ConnectionsArgs, LimitsArgs, LimitsVerb, SetLimitsArgs, StandingArgs};
-pub(crate) use talk::{ConnectionOrder, DoctorArgs, DrainArgs, PublishArgs, StatusArgs, TopArgs};
+pub(crate) use talk::{ConnectionOrder, DoctorArgs, DrainArgs, PublishArgs, StatusArgs, SubscribeArgs, TopArgs};
+pub(crate) use up::{CONFIG_VARIABLE, Given, UpArgs};
 
 /// The control socket's environment variable, for the node and for those who ask it.
 pub(crate) const CONTROL_VARIABLE: &str = "PERENNIAL_CONTROL";
@@ -36,20 +37,20 @@ Exit codes:
    74  reading or writing failed, or standard output was closed
    75  not at this moment: the socket is taken, or the node is full or shutting down
    77  a key, socket or directory that others could use
-   78  a setting that cannot be: contradicting limits, a key that is none
+   78  a setting that cannot be: contradicting limits, an unknown name in the settings file, a key that is none
   130, 143  a second SIGINT or SIGTERM while draining";
-
-/// iroh warns several times of every remote that does not negotiate its extensions of QUIC, so that strangers could fill the
-/// log of a node whose door keeps them out: ten lines for each was measured.
-const LOG: &str = "warn,iroh::socket::remote_map=error,perennial=info";
 
 /// A gossip-mesh node that speaks iroh-gossip and accounts for every task it starts.
 #[derive(Debug, Parser)]
 #[command(name = "perennial", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// What is logged to stderr, as tracing directives such as `debug` or `perennial=trace,iroh=info`.
-    #[arg(long, global = true, env = "PERENNIAL_LOG", value_name = "FILTER", default_value = LOG)]
-    pub(crate) log: String,
+    /// What is logged to stderr, as tracing directives such as `debug` or `perennial=trace,iroh=info`
+    /// [default: warn,iroh::socket::remote_map=error,perennial=info]
+    #[arg(long, global = true, env = "PERENNIAL_LOG", hide_env_values = true, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// How lines on stderr look [default: text]
+    #[arg(long, global = true, env = "PERENNIAL_LOG_FORMAT", hide_env_values = true, value_name = "text|json|logfmt")]
+    pub(crate) log_format: Option<String>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -60,6 +61,8 @@ pub(crate) enum Verb {
     Up(UpArgs),
     /// Show how the running node is.
     Status(StatusArgs),
+    /// Ask whether the running node should be sent work; exit 1 if not. For the probes of a supervisor.
+    Ready(AskArgs),
     /// Watch the running node live: rates, queues, tasks, memory, connections.
     Top(TopArgs),
     /// Show every remote the running node has to do with, and its connections.
@@ -80,6 +83,8 @@ pub(crate) enum Verb {
     Topics(AskArgs),
     /// Publish a message on a topic, or each line of standard input.
     Publish(PublishArgs),
+    /// Listen to a topic of the running node.
+    Subscribe(SubscribeArgs),
     /// Join a topic on the running node.
     Join(JoinArgs),
     /// Leave a topic on the running node.
@@ -101,103 +106,14 @@ pub(crate) enum Verb {
     Key(KeyVerb),
     /// Print a ticket others can join with: of the running node, or made from a key file and addresses.
     Ticket(TicketArgs),
+    /// Check, show or print settings.
+    #[command(subcommand)]
+    Config(ConfigVerb),
     /// Print a completion script for a shell.
     Completions {
         /// The shell to complete for.
         shell: clap_complete::Shell,
     },
-}
-
-const UP_EXAMPLES: &str = "\
-Examples:
-  perennial up --topic chat --pipe
-  perennial up --topic chat --join TICKET --pipe --json
-  perennial up --listen 0.0.0.0:4433 --key-file ~/.perennial-key --topic chat
-
-Data goes to stdout, words to stderr. Without --json and --pipe nothing is printed to stdout.
-With --pipe each line of stdin is one message to the first --topic, and received messages are
-lines of stdout; with --json every event is one JSON object per line. The end of stdin does
-not end the node.
-
-The first SIGINT or SIGTERM drains: farewells, flush, at most 10 s, exit 0 (1 if tasks had to
-be aborted). The second one ends the node at once with 130 or 143.";
-
-/// Options of `up`.
-#[derive(Debug, Args)]
-#[command(after_help = UP_EXAMPLES)]
-pub(crate) struct UpArgs {
-    /// UDP address to listen on: IP:PORT, or an IP for a free port; with max-connections=N, the connections it may hold.
-    /// May be repeated [default: 127.0.0.1]
-    #[arg(long, value_name = "ADDR[,max-connections=N]", value_parser = names::limits::listen)]
-    pub(crate) listen: Vec<Listen>,
-    /// A node to meet: a ticket, or ID@IP:PORT[,IP:PORT]. May be repeated.
-    #[arg(long, value_name = "TICKET|ID@IP:PORT", requires = "topic")]
-    pub(crate) join: Vec<PeerName>,
-    /// A topic to join: a name, or the 64 hex digits of any iroh-gossip topic. May be repeated.
-    #[arg(long, value_name = "NAME|64-HEX")]
-    pub(crate) topic: Vec<TopicName>,
-    /// The file with this node's key; created, readable by you only, where it is missing. Without it, and without
-    /// IROH_SECRET, the identity is forgotten at the end.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key_file: Option<PathBuf>,
-    /// A directory, used by you only, to remember known nodes and the last neighbors of each topic in, so that a restart
-    /// needs no --join. Created where it is missing. Without it they are forgotten at the end.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) state_dir: Option<PathBuf>,
-    /// Publish each line of stdin to the first topic, and print received messages to stdout.
-    #[arg(long, requires = "topic")]
-    pub(crate) pipe: bool,
-    /// Print every event as one JSON object per line.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// The control socket to create, and how many may be connected to it at one time; the next one waits
-    /// [default: in $XDG_RUNTIME_DIR/perennial or /tmp/perennial-UID, 16]
-    #[arg(long, value_name = "PATH[,max-connections=N]", env = CONTROL_VARIABLE, value_parser = names::limits::control)]
-    pub(crate) control: Option<Capped<PathBuf>>,
-    /// An address to answer on over HTTP as well, and how many may be connected to it at one time [default: none, 64]
-    #[arg(long, value_name = "IP:PORT[,max-connections=N]", value_parser = names::limits::http)]
-    pub(crate) http: Option<Capped<SocketAddr>>,
-    /// A file, readable by you only, with the token that every request to --http must bear. Needed where other machines
-    /// reach the address.
-    #[arg(long, value_name = "FILE", requires = "http")]
-    pub(crate) http_token_file: Option<PathBuf>,
-    /// Relays to be reachable through: default, disabled, or a URL.
-    #[arg(long, value_name = "default|disabled|URL", default_value = "disabled")]
-    pub(crate) relay: RelayName,
-    /// Ask the router for a port (UPnP, PCP, NAT-PMP).
-    #[arg(long)]
-    pub(crate) port_mapping: bool,
-    /// A node that is known: it has connection slots of its own, and displaces an unknown one when there are none.
-    /// Nodes named by --join are known as well. May be repeated.
-    #[arg(long, value_name = "ID|TICKET|ID@IP:PORT")]
-    pub(crate) known: Vec<PeerName>,
-    /// A node not to deal with: neither accepted nor dialed. May be repeated.
-    #[arg(long, value_name = "ID")]
-    pub(crate) deny: Vec<PeerName>,
-    /// Who may connect at all.
-    #[arg(long, value_enum, value_name = "open|known", default_value = "open")]
-    pub(crate) access: AccessName,
-    /// QUIC connections at one time, in both directions, half-open ones included. What is bounded by it follows: three
-    /// quarters may be incoming, an eighth is kept for known nodes [default: 128]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_connections: Option<u32>,
-    /// One limit by name; `perennial limits set --help` lists them. May be repeated.
-    #[arg(long, value_name = "NAME=N")]
-    pub(crate) limit: Vec<LimitSetting>,
-    /// Resident memory not to exceed, such as 512MiB: from 80 % on no unknown node is admitted, from 95 % on one a second
-    /// is closed [default: not watched]
-    #[arg(long, value_name = "SIZE", value_parser = names::limits::size)]
-    pub(crate) memory_budget: Option<u64>,
-    /// Count nodes of this machine in the limits per address. By default they are exempt.
-    #[arg(long)]
-    pub(crate) count_loopback: bool,
-    /// Give up a connection that has been silent for this long, such as 5s. A killed neighbor is noticed this late
-    /// [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = names::duration)]
-    pub(crate) idle_timeout: Option<Duration>,
-    /// End when stdin is closed, so that the node does not outlive the process that holds the other end.
-    #[arg(long, hide = true, requires = "pipe")]
-    pub(crate) until_stdin_closes: bool,
 }
 
 /// Options of the verbs that ask a running node.
@@ -207,7 +123,7 @@ pub(crate) struct AskArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// The control socket of the node [default: of the only one running]
-    #[arg(long, value_name = "PATH", env = CONTROL_VARIABLE)]
+    #[arg(long, value_name = "PATH", env = CONTROL_VARIABLE, value_parser = names::limits::control_path)]
     pub(crate) control: Option<PathBuf>,
     /// The HTTP address of the node, instead of its control socket
     #[arg(long, value_name = "IP:PORT")]
@@ -317,17 +233,36 @@ mod tests {
     }
 
     #[test]
-    fn join_and_pipe_need_a_topic() {
+    fn what_is_wrong_at_first_sight_is_refused() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
-        let id = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6";
         assert!(parse("perennial up").is_ok());
-        for line in [format!("perennial up --join {id}"), "perennial up --pipe".into()] {
-            let error = parse(&line).unwrap_err();
-            assert!(error.to_string().contains("--topic"), "{error}");
-        }
-        assert!(parse(&format!("perennial up --join {id} --topic chat --pipe --json")).is_ok());
+        assert!(parse("perennial up --until-stdin-closes").is_err());
         assert!(parse("perennial ledger --settle soon").is_err());
         assert!(parse("perennial demo --nodes 1").is_err());
-        assert!(parse("perennial up --max-connections 0").is_err());
+    }
+
+    #[test]
+    fn flags_and_variables_of_the_settings_are_told_apart() {
+        let line = ["perennial", "--log", "debug", "up", "--port-mapping", "--limit", "a=1", "--limit", "b=2"];
+        let cli = Cli::try_parse_from(line).unwrap();
+        let Verb::Up(args) = cli.verb else { panic!("not up: {:?}", cli.verb) };
+        let words = |name: &str| args.given.flags.get(name).cloned();
+        assert_eq!(words("log"), Some(vec!["debug".to_owned()]));
+        assert_eq!(words("port_mapping"), Some(vec!["true".to_owned()]));
+        assert_eq!(words("limit"), Some(vec!["a=1".to_owned(), "b=2".to_owned()]));
+        assert_eq!(words("listen"), None);
+    }
+
+    #[test]
+    fn every_setting_has_a_flag_and_a_variable_named_after_it() {
+        let command = Cli::command();
+        let up = command.find_subcommand("up").expect("there is such a verb");
+        for name in crate::settings::NAMES.iter().copied().chain([crate::settings::LIMIT_FLAG]) {
+            let of = |command: &clap::Command| command.get_arguments().find(|arg| arg.get_id() == name).cloned();
+            let arg = of(up).or_else(|| of(&command)).unwrap_or_else(|| panic!("{name} has no flag"));
+            assert_eq!(arg.get_long(), Some(name.replace('_', "-").as_str()));
+            let variable = arg.get_env().map(|variable| variable.to_string_lossy().into_owned());
+            assert_eq!(variable, Some(crate::settings::variable(name)));
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     cli::{AskArgs, IdArgs, JoinArgs, KeyVerb, LeaveArgs, LedgerArgs, StatusArgs, TicketArgs},
     control::protocol::{
         Peers, Status, Stopping, TicketView,
+        health::{Check, Readiness},
         topics::{JoinOrder, TopicChanged, Topics},
     },
     exit::{Exit, Failure},
@@ -38,6 +39,17 @@ pub(crate) async fn status(StatusArgs { watch, ask }: &StatusArgs) -> Result<Exi
 pub(crate) async fn topics(args: &AskArgs) -> Result<Exit, Failure> {
     let topics: Topics = Api::new(args)?.get("/v1/topics").await?;
     print_view(args.json, &topics, || tables::talk::topics(&topics.topics))
+}
+
+/// Exit 1 while the node is not ready.
+pub(crate) async fn ready(args: &AskArgs) -> Result<Exit, Failure> {
+    let readiness: Readiness = Api::new(args)?.get_any("/readyz").await?;
+    print_view(args.json, &readiness, || {
+        let line =
+            |check: &Check| format!("{} {}: {}", if check.ok { "ok  " } else { "fail" }, check.name, check.reason);
+        readiness.checks.iter().map(line).collect::<Vec<_>>().join("\n")
+    })?;
+    Ok(if readiness.ready { Exit::Ok } else { Exit::Failed })
 }
 
 pub(crate) async fn peers(args: &AskArgs) -> Result<Exit, Failure> {

@@ -18,7 +18,7 @@ use crate::{
     control::protocol::LedgerView,
     demo::{swarm::Swarm, view::View},
     exit::{Exit, Failure},
-    signals::Signals,
+    signals::EndSignals,
     tables,
 };
 
@@ -40,7 +40,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the demo. Any signal ends it, and the nodes with it.
 pub(crate) async fn run(args: DemoArgs) -> Result<Exit, Failure> {
-    let mut signals = Signals::catch()?;
+    let mut signals = EndSignals::catch()?;
     let seed = args.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     let view = View::new();
     view.title(&format!("{} nodes, {}, seed {seed}", args.nodes, kills(args.kills)));

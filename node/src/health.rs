@@ -13,6 +13,7 @@ use crate::{
     control::protocol::health::{Check, Health, Readiness},
     lines::VERSION,
     node::Node,
+    probe::ProbeState,
 };
 
 /// The main loop turns once a second; one that has not for this long hangs. As long as anything else here may take twice.
@@ -114,7 +115,7 @@ pub(crate) fn health(node: &Node) -> Health {
 
 /// What `/readyz` answers.
 pub(crate) async fn readiness(node: &Node) -> Readiness {
-    let checks = vec![accepting(node).await, orphans(node), draining(node)];
+    let checks = vec![accepting(node).await, self_probe(&node.probe.state()), orphans(node), draining(node)];
     Readiness { v: VERSION, ready: checks.iter().all(|check| check.ok), checks }
 }
 
@@ -134,6 +135,14 @@ fn orphans(node: &Node) -> Check {
     check("orphans", !is_leak, format!("{count} tasks have been alive for {for_s} s that nobody owns"))
 }
 
+fn self_probe(probe: &ProbeState) -> Check {
+    match (probe.trouble(), probe.view().succeeded) {
+        (Some(trouble), _) => check("self-probe", false, trouble),
+        (None, 0) => check("self-probe", true, "the node has not probed itself"),
+        (None, succeeded) => check("self-probe", true, format!("the node reaches itself, {succeeded} times until now")),
+    }
+}
+
 fn draining(node: &Node) -> Check {
     match node.vigil.is_draining() {
         true => check("draining", false, "the node is draining and takes no work"),
@@ -148,6 +157,21 @@ fn check(name: &str, ok: bool, reason: impl Into<String>) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_does_not_reach_itself_three_times_in_a_row_is_not_ready() {
+        let mut probe = ProbeState::default();
+        assert!(self_probe(&probe).ok, "before the first probe nothing is held against it");
+        for _ in 0..3 {
+            assert!(self_probe(&probe).ok);
+            probe.on_failure(perennial::ProbeStage::Echo, "echo at 127.0.0.1:7: no answer in time");
+        }
+        let Check { ok, reason, .. } = self_probe(&probe);
+        assert_eq!(
+            (ok, reason.as_str()),
+            (false, "the node did not reach itself 3 times in a row: echo at 127.0.0.1:7: no answer in time")
+        );
+    }
 
     #[test]
     fn orphans_are_a_leak_once_they_have_stayed_and_are_told_once() {

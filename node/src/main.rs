@@ -2,8 +2,10 @@
 
 mod cli;
 mod client;
+mod config;
 mod control;
 mod demo;
+mod dump;
 mod exit;
 mod health;
 mod identity;
@@ -17,6 +19,10 @@ mod node;
 mod output;
 mod panics;
 mod pipe;
+mod probe;
+mod reload;
+mod service;
+mod settings;
 mod signals;
 mod state_dir;
 mod tables;
@@ -36,11 +42,13 @@ use clap::{CommandFactory, Parser};
 use perennial::{MeshBuilder, Vitals};
 
 use crate::{
-    cli::{Cli, Verb},
+    cli::{Cli, UpArgs, Verb},
     exit::{Exit, Failure},
+    settings::value::{LogFilter, Word},
+    telemetry::LogFormat,
 };
 
-#[cfg(feature = "soak")]
+#[cfg(any(feature = "soak", test))]
 #[global_allocator]
 static HEAP: perennial_heap::Counting = perennial_heap::Counting;
 
@@ -53,25 +61,27 @@ const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(24 * 3600);
 
 fn main() {
     panics::install();
-    let cli = Cli::parse();
-    let ended = telemetry::install(&cli.log).and_then(|()| run(cli.verb));
-    let exit = ended.unwrap_or_else(|failure| {
-        output::say(format_args!("error: {failure}"));
+    let exit = run(Cli::parse()).unwrap_or_else(|failure| {
+        for sentence in failure.sentence.lines() {
+            output::say(format_args!("error: {sentence}"));
+        }
         failure.exit
     });
     // Ends the thread that is blocked reading standard input as well; a return would wait for it.
     std::process::exit(exit as i32);
 }
 
-fn run(verb: Verb) -> Result<Exit, Failure> {
-    match verb {
-        Verb::Up(args) => {
-            // Before the runtime, which would panic for want of a descriptor or a thread.
-            let allowed = MeshBuilder::check_process(&Vitals::read());
-            allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
-            block_on(up::run(args))
-        }
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    if !matches!(cli.verb, Verb::Up(_)) {
+        let usage = |sentence| Failure::new(Exit::Usage, sentence);
+        let filter = cli.log.as_deref().map(LogFilter::read).transpose().map_err(usage)?.unwrap_or_default();
+        let format = cli.log_format.as_deref().map(LogFormat::read).transpose().map_err(usage)?.unwrap_or_default();
+        telemetry::install(&filter, format, None)?;
+    }
+    match cli.verb {
+        Verb::Up(args) => up(args),
         Verb::Status(args) => ask(client::status(&args)),
+        Verb::Ready(args) => ask(client::ready(&args)),
         Verb::Peers(args) => ask(client::peers(&args)),
         Verb::Connections(args) => ask(client::door::connections(&args)),
         Verb::Limits(args) => ask(client::door::limits(&args)),
@@ -84,6 +94,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
         Verb::Top(args) => ask(verbs::top::top(&args)),
         Verb::Topics(args) => ask(client::topics(&args)),
         Verb::Publish(args) => ask(verbs::publish::publish(&args)),
+        Verb::Subscribe(args) => ask(verbs::subscribe::subscribe(&args)),
         Verb::Reload(args) => ask(verbs::reload::reload(&args)),
         Verb::Drain(args) => ask(verbs::drain::drain(&args)),
         Verb::Doctor(args) => ask(verbs::doctor::doctor(&args)),
@@ -92,12 +103,27 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
         Verb::Id(args) => ask(client::id(&args)),
         Verb::Key(verb) => client::key(&verb),
         Verb::Ticket(args) => ask(client::ticket(&args)),
+        Verb::Config(verb) => config::run(&verb),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "perennial", &mut script);
             client::print(String::from_utf8_lossy(&script).trim_end())
         }
     }
+}
+
+fn up(args: UpArgs) -> Result<Exit, Failure> {
+    let settings = config::load(&args.given)?;
+    // What a node logs is one of them.
+    let variable = |name: &str| std::env::var(name).ok();
+    let otlp = settings.otlp.as_ref().map(|url| url.0.as_str());
+    let otlp = telemetry::settings::resolve(otlp, *settings.otlp_protocol, &variable)
+        .map_err(|sentence| Failure::new(Exit::Config, sentence))?;
+    let telemetry = telemetry::install(&settings.log, *settings.log_format, otlp)?;
+    // Before the runtime, which would panic for want of a descriptor or a thread.
+    let allowed = MeshBuilder::check_process(&Vitals::read());
+    allowed.map_err(|error| Failure::new(Exit::Config, format!("impossible limits: {error}")))?;
+    block_on(up::run(args, settings, telemetry))
 }
 
 /// One question needs one thread.

@@ -23,9 +23,10 @@ use crate::{
     node::Node,
     panics,
     tasks::Tasks,
+    telemetry::Figures,
 };
 
-mod families;
+pub(crate) mod families;
 
 use families::{Family, Form, Row, Value};
 
@@ -61,8 +62,13 @@ pub(crate) async fn render(node: &Node, format: Format) -> Result<String, Failur
     Ok(write(families(node).await?, format))
 }
 
-async fn families(node: &Node) -> Result<Vec<Family>, Failure> {
-    let snapshot = Snapshot::take(&node.mesh, &node.tasks, node.clients.iter()).await;
+/// The same as values, for exports of another form.
+///
+/// # Errors
+///
+/// The node is shutting down.
+pub(crate) async fn families(node: &Node) -> Result<Vec<Family>, Failure> {
+    let snapshot = Snapshot::take(&node.mesh, &node.tasks, node.clients.iter(), &node.telemetry).await;
     let snapshot = snapshot.map_err(|MeshGone| Failure::new(Exit::Unavailable, "the node is shutting down"))?;
     Ok(snapshot.families())
 }
@@ -86,6 +92,7 @@ struct Snapshot {
     /// Live heap and the allocations it is in, where the allocator tells.
     heap: Option<(u64, u64)>,
     process: Vitals,
+    telemetry: Figures,
 }
 
 impl Snapshot {
@@ -93,6 +100,7 @@ impl Snapshot {
         mesh: &Mesh,
         tasks: &Tasks,
         clients: impl Iterator<Item = (&'static str, &'a Gauge)>,
+        telemetry: &Figures,
     ) -> Result<Self, MeshGone> {
         let census = mesh.census().await?;
         let vitals = crate::vitals::look();
@@ -107,6 +115,7 @@ impl Snapshot {
             handshakes: mesh.ledger_counters().alive(Kind::Handshake),
             heap: vitals.heap_bytes.zip(vitals.heap_blocks),
             process: Vitals::read(),
+            telemetry: telemetry.clone(),
             census,
         })
     }

@@ -1,11 +1,15 @@
-//! What the tasks of one `perennial up` share: the mesh, the task table, the memberships, and the way to end it all.
+//! What the tasks of one `perennial up` share: the mesh, the task table, the memberships, the settings, the
+//! probes, and the way to end it all.
 
 use std::fmt;
 
 use perennial::Mesh;
 use tokio::sync::mpsc;
 
-use crate::{control::Gauges, health::Vigil, memberships::Memberships, tasks::Tasks};
+use crate::{
+    control::Gauges, health::Vigil, memberships::Memberships, probe::SelfProbe, reload::Running, tasks::Tasks,
+    telemetry::Figures,
+};
 
 /// Reasons to end that may wait while the node is already ending. The first one counts.
 const ENDINGS_MAX: usize = 8;
@@ -19,6 +23,9 @@ pub(crate) struct Node {
     pub(crate) vigil: Vigil,
     /// Who asks this node.
     pub(crate) clients: Gauges,
+    pub(crate) running: Running,
+    pub(crate) probe: SelfProbe,
+    pub(crate) telemetry: Figures,
     endings: Endings,
 }
 
@@ -60,8 +67,17 @@ impl Endings {
 }
 
 impl Node {
-    pub(crate) fn new(mesh: Mesh, tasks: Tasks, memberships: Memberships, clients: Gauges, endings: Endings) -> Self {
-        Self { mesh, tasks, memberships, vigil: Vigil::new(), clients, endings }
+    pub(crate) fn new(
+        mesh: Mesh,
+        tasks: Tasks,
+        memberships: Memberships,
+        clients: Gauges,
+        running: Running,
+        telemetry: Figures,
+        endings: Endings,
+    ) -> Self {
+        let (vigil, probe) = (Vigil::new(), SelfProbe::default());
+        Self { mesh, tasks, memberships, vigil, clients, running, probe, telemetry, endings }
     }
 
     /// Ends the node, and lets it take no work from here on.

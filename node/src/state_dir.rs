@@ -56,6 +56,28 @@ struct Shared {
 struct Kept {
     record: Record,
     written: Option<Record>,
+    /// Attempts to write that have failed since one did not.
+    failed: u64,
+}
+
+/// What is worth a line after an attempt to write.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    Fails,
+    WorksAgain { failed: u64 },
+}
+
+impl Kept {
+    /// A disk that is full is tried with every change and says the same each time: its beginning is told, and its end.
+    fn word_on(&mut self, is_written: bool) -> Option<Word> {
+        if is_written {
+            let failed = std::mem::take(&mut self.failed);
+            (failed > 0).then_some(Word::WorksAgain { failed })
+        } else {
+            self.failed += 1;
+            (self.failed == 1).then_some(Word::Fails)
+        }
+    }
 }
 
 impl StateDir {
@@ -70,7 +92,7 @@ impl StateDir {
         }
         check_directory(directory)?;
         let record = read(&directory.join(FILE))?;
-        let kept = Kept { record: record.unwrap_or_else(Record::new), written: None };
+        let kept = Kept { record: record.unwrap_or_else(Record::new), written: None, failed: 0 };
         let state = Self {
             shared: Arc::new(Shared {
                 directory: directory.to_owned(),
@@ -111,7 +133,7 @@ impl StateDir {
         }
     }
 
-    /// Writes what has changed. What cannot be written is told, and tried again with the next change.
+    /// Writes what has changed. That it cannot be written is told once, and it is tried again with the next change.
     pub(crate) async fn save(&self, mesh: &Mesh) {
         // A mesh that has ended has nothing new to say.
         let Ok(memory) = mesh.memory().await else { return };
@@ -119,8 +141,16 @@ impl StateDir {
         self.lock().record.take_in(&memory, |remote| mesh.failures(remote), now);
         // A flush of a few kilobytes; the runtime moves its other tasks elsewhere meanwhile.
         let written = tokio::task::block_in_place(|| self.write_changes());
-        if let Err(error) = written {
-            tracing::warn!(directory = %self.shared.directory.display(), %error, "cannot keep what this node remembers");
+        let directory = self.shared.directory.display();
+        let word = self.lock().word_on(written.is_ok());
+        match (word, written) {
+            (Some(Word::Fails), Err(error)) => {
+                tracing::warn!(%directory, %error, "cannot keep what this node remembers");
+            }
+            (Some(Word::WorksAgain { failed }), _) => {
+                tracing::info!(%directory, failed, "can keep again what this node remembers");
+            }
+            (Some(Word::Fails) | None, _) => {}
         }
     }
 
@@ -208,6 +238,14 @@ fn write(directory: &Path, text: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_when_it_begins_and_when_it_is_over() {
+        let mut kept = Kept { record: Record::new(), written: None, failed: 0 };
+        let words: Vec<Option<Word>> =
+            [true, false, false, false, true, true].into_iter().map(|written| kept.word_on(written)).collect();
+        assert_eq!(words, [None, Some(Word::Fails), None, None, Some(Word::WorksAgain { failed: 3 }), None]);
+    }
 
     #[test]
     fn a_fresh_directory_is_private_and_holds_a_readable_record() {

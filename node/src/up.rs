@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::UpArgs,
     control::{Gauges, answers::join_failed},
+    dump,
     exit::{Exit, Failure},
     identity::{self, Identity, Source},
     lines::Line,
@@ -21,14 +22,17 @@ use crate::{
     node::{Ending, Endings, Node},
     output::{self, Mode, Output, say},
     pipe::Pipe,
-    signals::{EndSignal, Signals},
+    reload::{self, Running},
+    service,
+    settings::{self, Settings},
+    signals::{Caught, EndSignal, Signals},
     state_dir::StateDir,
     tasks::Tasks,
+    telemetry::{self, Figures, Telemetry},
     up::entrances::Places,
 };
 
 mod entrances;
-mod settings;
 
 /// Farewells, flushes and the closing of the endpoint together.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,43 +44,49 @@ const ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 const TASK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs a node to its end.
-pub(crate) async fn run(args: UpArgs) -> Result<Exit, Failure> {
+pub(crate) async fn run(args: UpArgs, settings: Settings, telemetry: Telemetry) -> Result<Exit, Failure> {
     // Caught before anything exists that a signal must not leave behind.
     let mut signals = Signals::catch()?;
-    let identity = Identity::resolve(args.key_file.as_deref(), identity::secret_from_environment().as_deref())?;
-    let builder = settings::builder(&args, &identity)?;
-    let (entrances, places) = entrances::bind(&args, &short(identity.key.public())).await?;
-    let state = args.state_dir.as_deref().map(StateDir::open).transpose()?;
-    let mesh = spawn_mesh(&args, builder).await?;
-    let (node, output, endings) = assemble(&args, mesh, entrances.gauges(), state.clone());
+    if args.pipe && settings.topic.is_empty() {
+        return Err(Failure::new(Exit::Usage, "--pipe publishes to the first topic; name one with --topic"));
+    }
+    let identity = Identity::resolve(settings.key_file.as_deref(), identity::secret_from_environment().as_deref())?;
+    let builder = settings.builder(Some(identity.key.public())).map_err(|problems| settings::failure(&problems))?;
+    let builder = builder.secret_key(identity.key.clone());
+    let log = telemetry.log();
+    let telemetry = telemetry.connect(&identity.key.public().to_string())?;
+    let (entrances, places) = entrances::bind(&settings, &short(identity.key.public())).await?;
+    let state = settings.state_dir.as_deref().map(StateDir::open).transpose()?;
+    let mesh = spawn_mesh(&settings, builder).await?;
+    let running = Running::new(args.given.clone(), settings.clone(), log);
+    let (gauges, figures) = (entrances.gauges(), telemetry.figures());
+    let (node, output, endings) = assemble(&args, &settings, mesh, gauges, state.clone(), running, figures);
+    let telemetry = telemetry.start(&node);
     let closing = CancellationToken::new();
     let started = tokio::select! {
-        started = start(&args, &node, state.as_ref()) => started,
-        signal = signals.next() => Err(Failure::new(signal.exit(), format!("{} while starting", signal.name()))),
+        started = start(&args, &settings, &node, state.as_ref()) => started,
+        signal = signals.next_end() => Err(Failure::new(signal.exit(), format!("{} while starting", signal.name()))),
     };
     if let Err(failure) = started {
         node.mesh.drain(output::FLUSH_TIMEOUT).await;
         return Err(failure);
     }
     entrances.open(&node, &closing);
-    say_ready(&args, &node, identity.source, &places);
+    say_ready(&settings, &node, identity.source, &places);
     output.line(&ready(&node, &places)).await;
     node.memberships.start_printing();
+    service::ready("ready");
     let cause = wait(&node, &mut signals, endings).await;
+    node.probe.stop();
+    service::stopping("draining");
     if let Some(state) = &state {
         // The last moment at which there are neighbours.
         state.save(&node.mesh).await;
     }
-    finish(&node, &output, &mut signals, cause, closing).await
+    finish(&node, &output, telemetry, &mut signals, cause, closing).await
 }
 
-/// What a node with these arguments would refuse before it binds anything.
-pub(crate) fn check(args: &UpArgs, identity: &Identity) -> Result<(), Failure> {
-    let checked = settings::builder(args, identity)?.check();
-    checked.map_err(|error| Failure::new(Exit::Config, error.to_string()))
-}
-
-async fn spawn_mesh(args: &UpArgs, builder: MeshBuilder) -> Result<Mesh, Failure> {
+async fn spawn_mesh(settings: &Settings, builder: MeshBuilder) -> Result<Mesh, Failure> {
     let mesh = builder.spawn().await.map_err(|error| {
         let exit = match error {
             SpawnError::Limits(_) => Exit::Config,
@@ -84,10 +94,10 @@ async fn spawn_mesh(args: &UpArgs, builder: MeshBuilder) -> Result<Mesh, Failure
         };
         Failure::new(exit, error.to_string())
     })?;
-    for peer in &args.deny {
+    for peer in settings.deny.iter() {
         mesh.deny(peer.0.id).map_err(|full| Failure::new(Exit::Config, full.to_string()))?;
     }
-    for peer in args.known.iter().filter(|peer| peer.0.id != mesh.id()) {
+    for peer in settings.known.iter().filter(|peer| peer.0.id != mesh.id()) {
         mesh.know(&peer.0);
     }
     Ok(mesh)
@@ -95,9 +105,12 @@ async fn spawn_mesh(args: &UpArgs, builder: MeshBuilder) -> Result<Mesh, Failure
 
 fn assemble(
     args: &UpArgs,
+    settings: &Settings,
     mesh: Mesh,
     clients: Gauges,
     state: Option<StateDir>,
+    running: Running,
+    telemetry: Figures,
 ) -> (Node, Output, mpsc::Receiver<Ending>) {
     let tasks = Tasks::new(mesh.ledger_counters());
     let (endings, received) = Endings::channel();
@@ -110,22 +123,24 @@ fn assemble(
     let output = Output::open(mode, io::stdout(), &tasks, move |error| {
         on_gone.end(Ending::OutputGone(error.to_string()));
     });
-    let pipe_topic = args.pipe.then(|| args.topic.first().map(|topic| topic.id)).flatten();
+    let pipe_topic = args.pipe.then(|| settings.topic.first().map(|topic| topic.id)).flatten();
     let memberships = Memberships::new(mesh.clone(), tasks.clone(), output.clone(), pipe_topic, state);
-    (Node::new(mesh, tasks, memberships, clients, endings), output, received)
+    (Node::new(mesh, tasks, memberships, clients, running, telemetry, endings), output, received)
 }
 
-async fn start(args: &UpArgs, node: &Node, state: Option<&StateDir>) -> Result<(), Failure> {
+async fn start(args: &UpArgs, settings: &Settings, node: &Node, state: Option<&StateDir>) -> Result<(), Failure> {
     node.tasks.spawn(Kind::Service, "vigil", node.vigil.clone().keep(node.clone()));
     if let Some(state) = state {
         node.mesh.recall(state.known());
         node.tasks.spawn(Kind::Service, "state", state.clone().keep(node.mesh.clone()));
     }
-    let peers: Vec<_> = args.join.iter().map(|peer| peer.0.clone()).collect();
-    for topic in &args.topic {
+    let peers: Vec<_> = settings.join.iter().map(|peer| peer.0.clone()).collect();
+    for topic in settings.topic.iter() {
         node.memberships.join(topic.clone(), peers.clone()).await.map_err(|error| join_failed(&error))?;
     }
-    if let (true, Some(topic)) = (args.pipe, args.topic.first()) {
+    let probing = node.probe.clone().run(node.mesh.clone(), *settings.probe_interval);
+    node.tasks.spawn(Kind::Service, "probe", probing);
+    if let (true, Some(topic)) = (args.pipe, settings.topic.first()) {
         start_pipe(args, node, topic);
     }
     Ok(())
@@ -158,11 +173,11 @@ fn dialable(node: &Node) -> Vec<SocketAddr> {
     node.mesh.addr().ip_addrs().copied().collect()
 }
 
-fn say_ready(args: &UpArgs, node: &Node, source: Source, places: &Places) {
+fn say_ready(settings: &Settings, node: &Node, source: Source, places: &Places) {
     let addrs: Vec<String> = dialable(node).iter().map(ToString::to_string).collect();
     let ticket = node.mesh.ticket();
     say(format_args!("id        {}", node.mesh.id()));
-    match (source, &args.key_file) {
+    match (source, &*settings.key_file) {
         (Source::Ephemeral, _) => say("          ephemeral: forgotten when this node ends; --key-file FILE keeps it"),
         (Source::NewKeyFile, Some(file)) => say(format_args!("          new key, kept in {}", file.display())),
         (Source::Environment, _) => say(format_args!("          from {}", identity::SECRET_VARIABLE)),
@@ -174,7 +189,7 @@ fn say_ready(args: &UpArgs, node: &Node, source: Source, places: &Places) {
         say(format_args!("http      http://{address}"));
     }
     say(format_args!("ticket    {ticket}"));
-    let topic = args.topic.first().map_or_else(|| "NAME".to_owned(), |topic| shell_quoted(&topic.to_string()));
+    let topic = settings.topic.first().map_or_else(|| "NAME".to_owned(), |topic| shell_quoted(&topic.to_string()));
     say(format_args!("join from another shell with\n  perennial up --join {ticket} --topic {topic}"));
 }
 
@@ -199,7 +214,12 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
     loop {
         tokio::select! {
             biased; // What a person wants goes before what the program noticed.
-            signal = signals.next() => return Cause::Signal(signal),
+            caught = signals.next() => match caught {
+                Caught::End(signal) => return Cause::Signal(signal),
+                // What came of it is in the log; the node goes on either way.
+                Caught::Reload => drop(reload::reload(node).await),
+                Caught::Dump => dump::to_log(node).await,
+            },
             ending = endings.recv() => match ending {
                 Some(ending) => return Cause::Own(ending),
                 None => unreachable!("the node holds a sender"),
@@ -208,8 +228,8 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
             _ = task_check.tick() => {
                 node.vigil.on_turn();
                 for name in node.tasks.take_panicked() {
-                    // A client's panic is its own; the node cannot do without the others.
-                    if !["control-client", "subscription"].contains(&name) {
+                    // A client's panic is its own, and the node works untold; it cannot do without the others.
+                    if !["control-client", "subscription"].contains(&name) && !telemetry::TASKS.contains(&name) {
                         return Cause::Panicked(name);
                     }
                     tracing::error!(name, "a task panicked");
@@ -222,6 +242,7 @@ async fn wait(node: &Node, signals: &mut Signals, mut endings: mpsc::Receiver<En
 async fn finish(
     node: &Node,
     output: &Output,
+    telemetry: telemetry::Running,
     signals: &mut Signals,
     cause: Cause,
     closing: CancellationToken,
@@ -230,7 +251,7 @@ async fn finish(
     say_cause(&cause);
     let report = tokio::select! {
         biased; // The second signal wins even over a drain that is just done.
-        signal = signals.next() => {
+        signal = signals.next_end() => {
             say(format_args!("{}: not waiting any longer", signal.name()));
             return Ok(signal.exit());
         }
@@ -240,7 +261,9 @@ async fn finish(
     let written = output.close(output::FLUSH_TIMEOUT).await;
     closing.cancel();
     node.tasks.wait_for_none_of(Kind::ControlClient, ANSWERS_TIMEOUT).await;
+    telemetry.flush().await;
     node.tasks.abort_all(output::FLUSH_TIMEOUT).await;
+    telemetry.close();
     verdict(&cause, &report, printed && written)
 }
 

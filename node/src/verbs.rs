@@ -8,5 +8,6 @@ mod progress;
 pub(crate) mod publish;
 pub(crate) mod qr;
 pub(crate) mod reload;
+pub(crate) mod subscribe;
 pub(crate) mod top;
 pub(crate) mod watch;

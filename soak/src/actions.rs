@@ -13,7 +13,9 @@ mod mass;
 mod meet;
 mod odds;
 mod pause;
+mod pour;
 mod restart;
+mod saturate;
 mod slow;
 mod strangers;
 mod watch;
@@ -74,6 +76,7 @@ pub(crate) async fn carry_out(cluster: &Cluster, step: &Step) -> Result<Done, Fa
         Step::FillDisk { node, for_ms } => odds::fill_disk(cluster, node, ms(for_ms)).await,
         Step::Clock { node, offset_s, for_ms } => odds::clock(cluster, node, offset_s, ms(for_ms)).await,
         Step::Break { node, ref part, ref kind } => odds::break_loop(cluster, node, part, kind).await,
+        Step::Saturate { messages, strangers } => saturate::saturate(cluster, messages, strangers).await,
         Step::Quiet { .. } | Step::Probe { .. } => Ok(Done::default()),
     }
 }

@@ -157,6 +157,10 @@ pub(crate) struct Run {
     /// Epochs before them that fill tables and are not judged [default: 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000))]
     pub warm_up: Option<u32>,
+    /// Every so many epochs wait 310 s before the barrier, until every timer of a node has run out [default: the set's; no
+    /// such barrier where scenarios are named]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub deep_every: Option<u32>,
     /// Events of one epoch [default: the scenario's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub events: Option<u32>,
@@ -265,6 +269,9 @@ impl Run {
         option("events", info.events_per_epoch.to_string());
         if let Some(rate) = self.rate.or(turn.per_minute.map(|events| f64::from(events) / 60.0)) {
             option("rate", rate.to_string());
+        }
+        if let Some(deep_every) = self.deep_every.or(turn.deep_every) {
+            option("deep-every", deep_every.to_string());
         }
         if self.level != 2 {
             option("level", self.level.to_string());

@@ -5,6 +5,7 @@
 //! several faults and the looks at the nodes go on side by side.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -35,7 +36,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) const HEAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A probe published in a whole mesh is everywhere within this long. A lost frame is repaired in well under a second.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a probe's late copies are waited for before they are counted.
 const DUPLICATES_WAIT: Duration = Duration::from_millis(300);
@@ -237,6 +238,19 @@ impl Cluster {
     /// Nodes that should run and do not.
     pub(crate) fn ended(&self) -> Vec<usize> {
         self.live().into_iter().filter(|(_, process)| process.view().ended).map(|(node, _)| node).collect()
+    }
+
+    /// Neighbourhoods that both ends announce, by node.
+    pub(crate) fn edges(&self) -> Vec<Vec<usize>> {
+        let mut ids = vec![None; self.len()];
+        let mut views = vec![BTreeSet::new(); self.len()];
+        for (node, process) in self.live() {
+            let view = process.view();
+            (ids[node], views[node]) = (view.ready.as_ref().map(|ready| ready.id.clone()), view.neighbors.clone());
+        }
+        let sees = |from: usize, node: usize| ids[node].as_ref().is_some_and(|id| views[from].contains(id));
+        let both = |from: usize| (0..self.len()).filter(|node| sees(from, *node) && sees(*node, from)).collect();
+        (0..self.len()).map(both).collect()
     }
 
     /// Whether one node counts another among its neighbours.

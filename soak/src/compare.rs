@@ -1,8 +1,9 @@
 //! The verb `compare`: two programs, the same measurements on both in interleaved pairs, and what may be said of them.
 //!
-//! `rows/` measure, one course a file, in a `world` of one subject; `verdict` thinks, `row` says what a figure is; `table`
-//! and `page` are for people, `files` for programs. This file decides the order and keeps the clock.
+//! `rows/` measure, one course a file, in a `world` of one subject; `bench` decides the order and keeps the clock; `verdict`
+//! thinks, `row` says what a figure is; `table` and `page` are for people, `files` for programs.
 
+mod bench;
 mod files;
 pub(crate) mod options;
 mod page;
@@ -18,15 +19,15 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::Result;
 
 use self::{
+    bench::Bench,
     options::Options,
     row::Reading,
     rows::Course,
     verdict::{Circumstances, Judged, Pair},
-    world::{Figures, Subject, World},
+    world::Subject,
 };
 
 /// One measurement of one subject for one row.
@@ -38,7 +39,7 @@ pub(crate) struct Measurement {
     pub pair: usize,
     /// 0 is a, 1 is b.
     pub side: usize,
-    /// Whether it came first in its pair.
+    /// Whether it came first in its pair. Neither did where both were measured at the same time.
     pub first: bool,
     pub reading: Result<Reading, String>,
     pub took_s: f64,
@@ -111,30 +112,7 @@ pub(crate) async fn run(options: &Options, subjects: [Subject; 2]) -> Result<u8>
     if let Some(load) = machine.busy() {
         eprintln!("UNKNOWN: load {load:.1} before start; no times are judged");
     }
-    let progress = bar(&courses, pairs, options.quick);
-    let mut measurements = Vec::new();
-    for pair in 1..=pairs {
-        for course in &courses {
-            for (place, side) in order(pair).into_iter().enumerate() {
-                let subject = &subjects[side];
-                progress.set_message(format!("pair {pair} of {pairs}: {}, {}", course.about().name, subject.name));
-                let since = Instant::now();
-                let figures = measure(*course, subject, seed_of(seed, pair), options.quick).await?;
-                let took_s = since.elapsed().as_secs_f64();
-                for row in course.about().rows.iter().filter(|row| options.wants(row.id)) {
-                    let (row, reading) = (row.id, figures.of(row.id));
-                    let first = place == 0;
-                    measurements.push(Measurement { course: *course, row, pair, side, first, reading, took_s });
-                }
-                if let Some(directory) = &options.out {
-                    files::keep(&measurements, &subjects, directory)?;
-                }
-                progress.inc(seconds(*course, options.quick));
-                say(&progress, &measurements, (*course, pair, side), &subject.name);
-            }
-        }
-    }
-    progress.finish_and_clear();
+    let measurements = Bench::new(options, &subjects, seed, &courses).measure().await?;
     let rows = judge(&courses, &measurements, options, &machine);
     let took_s = begun.elapsed().as_secs_f64();
     let report = Report { subjects, seed, pairs, quick: options.quick, machine, measurements, rows, took_s };
@@ -144,38 +122,6 @@ pub(crate) async fn run(options: &Options, subjects: [Subject; 2]) -> Result<u8>
     }
     Ok(verdict::exit_code(&report.rows))
 }
-
-/// A B, B A, A B: whatever changes on the machine over time falls on both.
-fn order(pair: usize) -> [usize; 2] {
-    if pair % 2 == 1 { [0, 1] } else { [1, 0] }
-}
-
-/// What both sides of a pair share.
-fn seed_of(seed: u64, pair: usize) -> u64 {
-    seed.wrapping_add(pair as u64 - 1)
-}
-
-/// One course of one subject. What a subject does wrong is the reason of every row; only the harness itself can fail.
-async fn measure(course: Course, subject: &Subject, seed: u64, quick: bool) -> Result<Figures> {
-    let soak = std::env::current_exe().context("cannot find this program")?;
-    let world = World::new(subject, soak, seed, quick).map_err(anyhow::Error::msg)?;
-    let limit = std::time::Duration::from_secs(TIME_FACTOR * seconds(course, quick) + TIME_SLACK_S);
-    let measured = match tokio::time::timeout(limit, course.measure(&world)).await {
-        Ok(measured) => measured,
-        Err(_) => Err(format!("the course was not over within {} s", limit.as_secs())),
-    };
-    Ok(measured.unwrap_or_else(|fault| {
-        let mut figures = Figures::default();
-        course.about().rows.iter().for_each(|row| figures.add(row.id, Err(fault.clone())));
-        figures
-    }))
-}
-
-/// A course that takes so many times as long as it should is given up.
-const TIME_FACTOR: u64 = 4;
-
-/// And so much longer, because starting processes takes its time on a busy machine.
-const TIME_SLACK_S: u64 = 120;
 
 fn judge(courses: &[Course], measurements: &[Measurement], options: &Options, machine: &Machine) -> Vec<Judged> {
     let mut rows = Vec::new();
@@ -192,33 +138,4 @@ fn judge(courses: &[Course], measurements: &[Measurement], options: &Options, ma
         }
     }
     rows
-}
-
-fn seconds(course: Course, quick: bool) -> u64 {
-    let (full, short) = course.about().seconds;
-    if quick { short } else { full }
-}
-
-/// One line per measurement, on the terminal or in a log.
-fn say(progress: &ProgressBar, all: &[Measurement], (course, pair, side): (Course, usize, usize), subject: &str) {
-    let here = all.iter().filter(|one| (one.course, one.pair, one.side) == (course, pair, side));
-    let figure = |one: &Measurement| {
-        let unit = course.about().rows.iter().find(|row| row.id == one.row).map(|row| row.unit);
-        match (&one.reading, unit) {
-            (Ok(reading), Some(unit)) => format!("{} {}", one.row, table::reading(Some(*reading), unit)),
-            (Ok(reading), None) => format!("{} {}", one.row, reading.value()),
-            (Err(why), _) => format!("{} unknown ({why})", one.row),
-        }
-    };
-    let figures: Vec<String> = here.map(figure).collect();
-    progress.suspend(|| eprintln!("pair {pair}  {:9} {subject}: {}", course.about().name, figures.join("  ")));
-}
-
-fn bar(courses: &[Course], pairs: usize, quick: bool) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {msg}  {elapsed}, about {eta} left");
-    let style = style.expect("the template is valid").progress_chars("=> ");
-    let total: u64 = courses.iter().map(|course| seconds(*course, quick)).sum();
-    let progress = ProgressBar::new(total * 2 * pairs as u64).with_style(style);
-    progress.enable_steady_tick(std::time::Duration::from_secs(1));
-    progress
 }

@@ -4,18 +4,22 @@
 
 mod look;
 mod progress;
+mod talk;
+mod untouched;
 
 use std::{cell::Cell, time::Duration};
 
 use n0_future::join_all;
-use perennial_soak::proc_figures;
+use perennial_soak::{proc_figures, stats::percentile};
 use tokio::time::Instant;
 
-use self::progress::Progress;
+use self::{
+    progress::Progress,
+    talk::{Heard, Talk},
+};
 use crate::{
     actions::{self, Done},
     cluster::{Cluster, Fault, Probe},
-    flood::probes::percentile,
     judge::counts::undrained,
     plan::{OBSERVER, Step, groups},
     run_format::{Barrier, Event, Happened, Harness, Look, Record},
@@ -63,6 +67,14 @@ struct Epochs<'a> {
     /// The harness' own memory after the first judged barrier.
     rss_first: Option<u64>,
     progress: Progress,
+}
+
+/// What is known of an epoch before its barrier.
+#[derive(Debug, Clone, Copy)]
+struct Found<'a> {
+    is_deep: bool,
+    heard: Heard,
+    probes: &'a [Probe],
 }
 
 /// Looks of the storms so far, and how regular they were.
@@ -128,7 +140,9 @@ impl Epochs<'_> {
     }
 
     async fn epoch(&mut self, steps: &[Step]) -> Result<(), Fault> {
-        let done = self.storm(steps).await;
+        let foreign = self.record.info.foreign.clone();
+        let talk = Talk::new(self.cluster, &foreign);
+        let done = self.storm(steps, &talk).await;
         self.record.looks.get_or_insert_default().append(&mut self.looked.rows);
         done?;
         if let Some(node) = self.cluster.ended().first() {
@@ -137,18 +151,20 @@ impl Epochs<'_> {
         let calm_since = Instant::now();
         self.progress.say("waiting for calm");
         self.cluster.heal_within(HEAL_TIMEOUT).await;
+        let heard = talk.heard().await;
         let mut probes = Vec::new();
         for step in steps {
             if let Step::Probe { from, .. } = *step {
                 probes.push(self.cluster.publish_probe(from).await?);
             }
         }
-        self.barrier(calm_since, &probes).await;
+        let is_deep = steps.iter().any(Step::is_deep);
+        self.barrier(calm_since, Found { is_deep, heard, probes: &probes }).await;
         Ok(())
     }
 
-    /// The events of one epoch, group after group, and a look at every node each second meanwhile.
-    async fn storm(&mut self, steps: &[Step]) -> Result<(), Fault> {
+    /// The events of one epoch, group after group; meanwhile a look at every node each second, and talk.
+    async fn storm(&mut self, steps: &[Step], talk: &Talk<'_>) -> Result<(), Fault> {
         let Self { record, cluster, begun, pace, events, epoch, looked, progress, .. } = self;
         let (begun, epoch, cluster) = (*begun, *epoch, *cluster);
         let looks = looks(cluster, Place { begun, epoch, events }, looked);
@@ -160,7 +176,10 @@ impl Epochs<'_> {
                 progress.say(&group_name(group));
                 let done = join_all(group.iter().map(|step| async move {
                     let since = Instant::now();
-                    (actions::carry_out(cluster, step).await, since.elapsed())
+                    talk.begins(step);
+                    let done = actions::carry_out(cluster, step).await;
+                    talk.ends(step);
+                    (done, since.elapsed())
                 }));
                 for ((done, took), step) in done.await.into_iter().zip(group) {
                     events.set(events.get() + step.weight());
@@ -173,9 +192,20 @@ impl Epochs<'_> {
                 }
             }
             for step in steps {
-                if let Step::Quiet { for_ms } = step {
-                    progress.say(&step.to_string());
-                    tokio::time::sleep(Duration::from_millis(*for_ms)).await;
+                match step {
+                    Step::Quiet { for_ms } => {
+                        progress.say(&step.to_string());
+                        tokio::time::sleep(Duration::from_millis(*for_ms)).await;
+                    }
+                    Step::Saturate { .. } => {
+                        progress.say(&step.to_string());
+                        let since = Instant::now();
+                        let done = actions::carry_out(cluster, step).await?;
+                        let at = Place { begun, epoch, events };
+                        note(record.events.get_or_insert_default(), &at, done, since.elapsed());
+                    }
+                    // Events were carried out in their groups, and probes come after the calm.
+                    _ => {}
                 }
             }
             Ok(())
@@ -185,12 +215,13 @@ impl Epochs<'_> {
             biased;
             outcome = storm => outcome,
             () = looks => Ok(()),
+            () = talk.go_on() => Ok(()),
         }
     }
 
     /// Looks until two looks in a row find every node drained and the observer's heap at rest, and a third, with free memory
     /// given back, still does; or until the deadline passes.
-    async fn barrier(&mut self, calm_since: Instant, probes: &[Probe]) {
+    async fn barrier(&mut self, calm_since: Instant, found: Found<'_>) {
         let deadline = calm_since + Duration::from_millis(self.record.info.deadlines.barrier_ms);
         let mut calm_looks = 0;
         let mut heap_before = None;
@@ -211,7 +242,7 @@ impl Epochs<'_> {
                     look::caps(self.cluster, OBSERVER, row).await;
                 }
                 if drained || Instant::now() >= deadline {
-                    return self.on_barrier(rows, drained, calm_since.elapsed(), probes);
+                    return self.on_barrier(rows, drained, calm_since.elapsed(), found);
                 }
                 calm_looks = 0;
             }
@@ -219,13 +250,15 @@ impl Epochs<'_> {
         }
     }
 
-    fn on_barrier(&mut self, mut rows: Vec<Barrier>, drained: bool, waited: Duration, probes: &[Probe]) {
+    fn on_barrier(&mut self, mut rows: Vec<Barrier>, drained: bool, waited: Duration, found: Found<'_>) {
         for row in &mut rows {
             row.drained = Some(drained);
+            row.deep = found.is_deep.then_some(true);
             row.waited_ms = Some(waited.as_millis() as u64);
         }
         if let Some(row) = rows.get_mut(OBSERVER) {
-            deliveries(row, probes);
+            deliveries(row, found.probes);
+            talked(row, found.heard);
             row.components = Some(if self.cluster.is_whole() { 1 } else { 2 });
         }
         if self.epoch == self.record.info.warm_up_epochs + 1 {
@@ -335,14 +368,19 @@ fn group_name(group: &[Step]) -> String {
 }
 
 fn deliveries(row: &mut Barrier, probes: &[Probe]) {
-    let mut latencies_ms: Vec<f64> = probes.iter().flat_map(|probe| probe.latencies_ms.iter().copied()).collect();
-    latencies_ms.sort_by(f64::total_cmp);
+    let latencies_ms: Vec<f64> = probes.iter().flat_map(|probe| probe.latencies_ms.iter().copied()).collect();
     row.deliveries = Some(probes.iter().map(|probe| probe.expected as u64).sum());
     row.missed = Some(probes.iter().map(|probe| probe.missed.len() as u64).sum());
     row.duplicates = Some(probes.iter().map(|probe| u64::from(probe.duplicates)).sum());
     row.latency_p50_ms = percentile(&latencies_ms, 50.0);
     row.latency_p99_ms = percentile(&latencies_ms, 99.0);
-    row.latency_max_ms = latencies_ms.last().copied();
+    row.latency_max_ms = latencies_ms.iter().copied().reduce(f64::max);
+}
+
+fn talked(row: &mut Barrier, heard: Heard) {
+    (row.storm_pairs, row.storm_unheard) = (Some(heard.pairs), Some(heard.unheard));
+    (row.storm_untouched, row.storm_missed) = (Some(heard.untouched), Some(heard.missed));
+    row.storm_twice = Some(heard.twice);
 }
 
 fn own_resident() -> Option<u64> {

@@ -1,7 +1,7 @@
 //! `perennial-soak`: storms over real node processes, and a verdict on what they leave behind.
 //!
-//! Reading order: `scenario`, `sets`, `plan` (what will happen) → `cluster`, `process`, `socket`, `view` (the nodes, over
-//! their public interfaces only) → `actions` (one file per kind of fault) → `epochs` (storm, calm, barrier, and again) →
+//! Reading order: `scenario`, `sets`, `plan` (what will happen) → `cluster`, `process`, `socket`, `view`, `books` (the nodes,
+//! over their public interfaces only) → `actions` (one file per kind of fault) → `epochs` (storm, calm, barrier, and again) →
 //! `run_format` (what is kept of it) → `judge/` (records in, verdict out) → `report`, `page` (a verdict for people). `run`
 //! and `verbs` are the verbs. `selftest` proves the judge. `flood` is a house of its own: strangers instead of storms.
 //! `compare` is another: two programs side by side. Where nodes run is the library's `place`; `doctor` tells what a machine
@@ -9,6 +9,7 @@
 
 mod actions;
 mod args;
+mod books;
 mod cluster;
 mod compare;
 mod doctor;

@@ -8,7 +8,7 @@ pub(crate) mod plot;
 use crate::{
     judge::{
         Outcome, Verdict,
-        case::Case,
+        case::{Case, ordinary},
         epochs::{headline, title},
         flatness::{ALPHA, flatness},
         memory::heap_points,
@@ -122,7 +122,7 @@ fn heap_plot(record: &Record) -> String {
     let rows = observer(record);
     let scaled = |points: Vec<(f64, f64)>| points.into_iter().map(|(x, y)| (x, y / MB)).collect::<Vec<_>>();
     let case = Case::new(record);
-    let judged = heap_points(&case, case.observer());
+    let judged = heap_points(&case, &ordinary(case.observer()));
     let budget = record.info.thresholds.heap_bytes_per_event;
     let flat = flatness(&judged, budget, ALPHA);
     let mut plot = base(record, "MB", "heap");

@@ -33,6 +33,17 @@ const REST_MS: u64 = 30_000;
 /// after strangers comes when theirs are gone, or their number would decide what is found there.
 const QUIET_MS: u64 = 65_000;
 
+/// Quiet after which no timer of a node still runs, so that what is found is there for good: the longest are the 300 s for
+/// which iroh-gossip remembers an address and ours backs off from a remote that cannot be dialed, and a sweep.
+pub(crate) const DEEP_MS: u64 = 310_000;
+
+/// What fills the stores of a node before anything is judged: more messages than a usual storm and its talk leave in the
+/// tables at any time, and more strangers than the 256 closed connections that are remembered.
+const SATURATION: Step = Step::Saturate { messages: 1_000, strangers: 300 };
+
+/// The ids of the messages that fill tables are forgotten after 90 s, and the strangers before.
+const SATURATED_MS: u64 = 95_000;
+
 /// Strangers of one flood: few enough for many epochs, several times what any cap lets in.
 const FLOOD: usize = 500;
 
@@ -101,6 +112,10 @@ pub(crate) struct Shape {
     pub nodes: usize,
     /// Events of one epoch.
     pub events: usize,
+    /// Whether stores are filled in the first epoch.
+    pub saturate: bool,
+    /// Every so many epochs the barrier is a deep one; never with 0.
+    pub deep_every: u32,
 }
 
 /// The events of an epoch in groups: those of one group happen at the same time.
@@ -118,7 +133,7 @@ pub(crate) fn groups(steps: &[Step]) -> Vec<&[Step]> {
     groups
 }
 
-/// The steps of one epoch: its events, then probes. Equal shapes give equal steps.
+/// The steps of one epoch: its events, then quiet where the barrier needs it, then probes. Equal shapes give equal steps.
 ///
 /// # Panics
 ///
@@ -131,7 +146,13 @@ pub(crate) fn draw_epoch(shape: Shape, epoch: u32) -> Vec<Step> {
         draw.events(shape.scenario, epoch, &mut steps);
     }
     steps.truncate(shape.events);
-    steps.extend(shape.scenario.has_strangers().then_some(Step::Quiet { for_ms: QUIET_MS }));
+    if shape.saturate && epoch == 1 {
+        steps.extend([SATURATION, Step::Quiet { for_ms: SATURATED_MS }]);
+    } else if epoch.checked_rem(shape.deep_every) == Some(0) {
+        steps.push(Step::Quiet { for_ms: DEEP_MS });
+    } else if shape.scenario.has_strangers() {
+        steps.push(Step::Quiet { for_ms: QUIET_MS });
+    }
     for _ in 0..PROBES_PER_EPOCH {
         steps.push(Step::Probe { from: draw.rng.random_range(0..shape.nodes) });
     }
@@ -301,7 +322,7 @@ mod tests {
     use super::*;
 
     fn shape(scenario: Scenario) -> Shape {
-        Shape { scenario, seed: 7, nodes: 12, events: 60 }
+        Shape { scenario, seed: 7, nodes: 12, events: 60, saturate: false, deep_every: 0 }
     }
 
     #[test]
@@ -316,6 +337,27 @@ mod tests {
         }
         let other = Shape { seed: 8, ..shape(Scenario::Rotate) };
         assert_ne!(draw_epoch(shape(Scenario::Rotate), 3), draw_epoch(other, 3));
+    }
+
+    #[test]
+    fn stores_are_filled_once_and_every_so_many_epochs_a_barrier_is_deep() {
+        let shape = Shape { saturate: true, deep_every: 8, ..shape(Scenario::FloodIdle) };
+        let others = |epoch| draw_epoch(shape, epoch).split_off(60);
+        assert!(matches!(others(1)[..2], [Step::Saturate { .. }, Step::Quiet { for_ms: SATURATED_MS }]));
+        let deep: Vec<u32> = (1..=24).filter(|epoch| others(*epoch).iter().any(Step::is_deep)).collect();
+        assert_eq!(deep, [8, 16, 24]);
+        assert!(others(2).contains(&Step::Quiet { for_ms: QUIET_MS }), "strangers are waited for in the others");
+    }
+
+    #[test]
+    fn what_a_step_touches_includes_whom_it_kills() {
+        for (scenario, epoch) in Scenario::ALL.into_iter().flat_map(|scenario| [(scenario, 1), (scenario, 2)]) {
+            for step in draw_epoch(shape(scenario), epoch) {
+                let touched = step.touches(12);
+                assert!(step.killed().iter().all(|node| touched.contains(node)), "{step:?}");
+                assert!(touched.iter().all(|node| *node < 12), "{step:?}");
+            }
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
     judge::{
         Outcome, Verdict,
         epochs::{exit_code, headline, judge, worst},
+        flatness::LOOKS,
     },
     page,
     plan::{self, OBSERVER, Shape},
@@ -85,7 +86,7 @@ fn finish(common: &args::Common, runs: usize, named: bool, draw: impl Fn(usize) 
             for which in 0..runs {
                 let (record, pace) = draw(which)?;
                 let scenario = record.info.scenario.clone();
-                let finished = match one(common, record, pace).await {
+                let finished = match Box::pin(one(common, record, pace)).await {
                     Err(error) if !named && error_code(&error) == args::LACKING => {
                         eprintln!("{scenario}: not run: {error:#}");
                         continue;
@@ -219,7 +220,15 @@ fn draw(args: &Run, turn: &Turn, seed: u64) -> Result<Record> {
     let events = args.events.or(turn.events).unwrap_or(spec.events);
     let warm_up_epochs = args.warm_up.or(turn.warm_up).unwrap_or(args::WARM_UP_EPOCHS);
     let epochs = args.epochs.or(turn.epochs).unwrap_or(args::EPOCHS);
-    let shape = Shape { scenario, seed, nodes: nodes.into(), events: events as usize };
+    let shape = Shape {
+        scenario,
+        seed,
+        nodes: nodes.into(),
+        events: events as usize,
+        // Where no heap is judged nothing has to be full.
+        saturate: warm_up_epochs > 1 && epochs as usize >= LOOKS[0],
+        deep_every: args.deep_every.or(turn.deep_every).unwrap_or(0),
+    };
     let planned = |epoch| plan::draw_epoch(shape, epoch).into_iter().map(move |step| PlannedStep { epoch, step });
     let (barrier, because) = args.barrier();
     let bin = args.common.bin()?;

@@ -279,8 +279,10 @@ impl Spec {
     pub(crate) fn minutes(&self) -> f64 {
         /// From the last event of an epoch to its barrier, where nothing is wrong.
         const CALM_S: f64 = 9.0;
+        /// Tables are filled, and their entries run out, before anything is judged.
+        const FILL_S: f64 = 130.0;
         let epochs = f64::from(WARM_UP_EPOCHS + EPOCHS);
-        (epochs * (f64::from(self.events) * self.event_s + CALM_S) / 60.0).ceil()
+        ((epochs * (f64::from(self.events) * self.event_s + CALM_S) + FILL_S) / 60.0).ceil()
     }
 
     /// What came of the facts over the judged epochs of a run.

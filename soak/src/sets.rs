@@ -31,6 +31,8 @@ pub(crate) struct Turn {
     pub nodes: Option<u16>,
     /// Events a minute at most.
     pub per_minute: Option<u32>,
+    /// Every so many epochs a deep barrier.
+    pub deep_every: Option<u32>,
     /// Invariants that so short a run cannot judge, and why.
     pub allow: &'static [(&'static str, &'static str)],
 }
@@ -41,7 +43,27 @@ const SHORT: &[(&str, &str)] = &[("I7", "too few epochs"), ("I8", "too few epoch
 impl Turn {
     /// A scenario as it is.
     pub(crate) fn of(scenario: Scenario) -> Self {
-        Self { scenario, epochs: None, warm_up: None, events: None, nodes: None, per_minute: None, allow: &[] }
+        Self {
+            scenario,
+            epochs: None,
+            warm_up: None,
+            events: None,
+            nodes: None,
+            per_minute: None,
+            deep_every: None,
+            allow: &[],
+        }
+    }
+}
+
+/// A scenario at night. Where remotes come and never come back, what is kept of them for minutes could hide what is kept of
+/// them for good, so two barriers are deep, and twelve are left for the slope of the others.
+fn night(scenario: Scenario) -> Turn {
+    let leaves_ids =
+        scenario.has_strangers() || matches!(scenario, Scenario::KillFresh | Scenario::Mass | Scenario::Mix);
+    match leaves_ids {
+        true => Turn { epochs: Some(14), deep_every: Some(8), ..Turn::of(scenario) },
+        false => Turn::of(scenario),
     }
 }
 
@@ -65,8 +87,9 @@ impl Set {
                     [Scenario::Rotate, Scenario::Idle, Scenario::KillSame, Scenario::Supersede, Scenario::FloodSpoof];
                 before_a_merge.map(Turn::of).into()
             }
-            Set::Night => Scenario::ALL.map(Turn::of).into(),
-            Set::Week => vec![Turn { epochs: Some(200), ..Turn::of(Scenario::Mix) }],
+            Set::Night => Scenario::ALL.map(night).into(),
+            // Twenty-five deep barriers: enough for a slope of their own.
+            Set::Week => vec![Turn { epochs: Some(200), deep_every: Some(8), ..Turn::of(Scenario::Mix) }],
             // Ten events an epoch and four a minute: fourteen epochs of two and a half minutes.
             Set::Story => vec![Turn {
                 epochs: Some(14),
@@ -94,6 +117,8 @@ mod tests {
             assert_eq!(names.len(), count, "{set:?}");
         }
         assert_eq!(Set::Night.turns().len(), Scenario::ALL.len());
+        let deep = Set::Night.turns().into_iter().filter(|turn| turn.deep_every.is_some());
+        assert!(deep.clone().any(|turn| turn.scenario == Scenario::KillFresh) && deep.count() < Scenario::ALL.len());
         let story = Set::Story.turns()[0];
         assert_eq!(story.epochs.unwrap() * story.events.unwrap(), 140);
     }

@@ -51,7 +51,7 @@ async fn smallest(args: &Shrink) -> Result<u8> {
         let (mut failed, mut held) = (0, 0);
         while failed < DECIDES && held < DECIDES {
             let pace = Pace { max_time: args.common.max_time, rate: None, plain: args.common.plain };
-            let finished = run::one(&args.common, smaller.clone(), pace).await?;
+            let finished = Box::pin(run::one(&args.common, smaller.clone(), pace)).await?;
             if let Some(code) = finished.signal {
                 stopped = Some(code);
                 return Ok(false);
@@ -66,7 +66,8 @@ async fn smallest(args: &Shrink) -> Result<u8> {
     if let Some(code) = stopped {
         return Ok(code);
     }
-    println!("{} events are left of {}:", fewest.len(), plan.plan.iter().filter(|step| step.step.is_event()).count());
+    let all = plan.plan.iter().filter(|step| step.step.is_event()).count();
+    println!("left of {all} events: {}", fewest.len());
     for at in &fewest {
         println!("  epoch {:3}  {}", plan.plan[*at].epoch, plan.plan[*at].step);
     }

@@ -24,6 +24,13 @@ pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
     Some(below + (above - below) * at.fract())
 }
 
+/// The nearest-rank percentile: the smallest of the values that at least `percent` of them do not exceed, so that a value is
+/// told that occurred. `None` without values.
+pub fn percentile(values: &[f64], percent: f64) -> Option<f64> {
+    let rank = (percent / 100.0 * values.len() as f64).ceil() as usize;
+    sorted(values).get(rank.max(1) - 1).copied()
+}
+
 /// The exact null distribution of Kendall's S over `n` untied points.
 ///
 /// With ties S varies less than this says, so a bound taken from here is too wide and never too narrow.
@@ -326,6 +333,15 @@ mod tests {
         assert_eq!((median(&[]), median(&[3.0]), median(&[4.0, 1.0])), (None, Some(3.0), Some(2.5)));
         assert_eq!(quantile(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.25), Some(2.0));
         assert_eq!(quantile(&[1.0, 2.0], 0.99), Some(1.99));
+    }
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let values: Vec<f64> = (1..=300).map(f64::from).collect();
+        assert_eq!(percentile(&values, 99.0), Some(297.0));
+        assert_eq!(percentile(&values, 50.0), Some(150.0));
+        assert_eq!(percentile(&values[..1], 99.0), Some(1.0));
+        assert_eq!(percentile(&[], 99.0), None);
     }
 
     #[test]

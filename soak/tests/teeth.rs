@@ -28,11 +28,12 @@ fn main() -> ExitCode {
 }
 
 /// Fault of the fake, exit code, the invariant that decided.
-const CASES: [(&str, i32, &str); 7] = [
+const CASES: [(&str, i32, &str); 8] = [
     ("none", 0, "invariants hold"),
     ("leak-connections", 1, "I2"),
     ("leak-tasks", 1, "I5"),
     ("lose", 1, "I11"),
+    ("lose-in-storm", 1, "I11: in storms"),
     ("double", 1, "I12"),
     ("die", 1, "I14"),
     ("silent", 2, "I5"),
@@ -54,9 +55,11 @@ fn drive() {
 /// A short run with the fake as its node. Memory and descriptors are left out: the fake tells no heap, and opens a socket
 /// for every word it says.
 fn soak_with(fault: &str, out: &Path) -> Command {
+    // What is lost in a storm takes one long enough to be talked through, and nodes that it does not touch.
+    let (events, nodes) = if fault == "lose-in-storm" { ("24", "12") } else { ("6", "7") };
     let mut command = Command::new(env!("CARGO_BIN_EXE_perennial-soak"));
     command
-        .args(["run", "rotate", "--epochs", "2", "--warm-up", "1", "--events", "6", "--nodes", "7", "--seed", "7"])
+        .args(["run", "rotate", "--epochs", "2", "--warm-up", "1", "--events", events, "--nodes", nodes, "--seed", "7"])
         .args(["--barrier", "4s", "--allow", "I6:fake", "--allow", "I7:fake", "--allow", "I9:fake"])
         .args(["--allow", "I16:busy", "--json", "--bin"])
         .arg(std::env::current_exe().unwrap())
@@ -169,8 +172,9 @@ struct Fake {
     fault: String,
     /// Socket of a neighbour -> its id.
     neighbors: BTreeMap<String, String>,
-    /// Neighbours that ever came.
+    /// Neighbours that ever came, and the most there were at one time.
     ups: u64,
+    most: usize,
 }
 
 fn up(args: &[String]) -> ExitCode {
@@ -180,11 +184,11 @@ fn up(args: &[String]) -> ExitCode {
     let is_observer = socket.ends_with("n0.sock");
     // Only the observer leaks; only the last node loses, doubles and dies.
     let guilty = match fault().as_str() {
-        "lose" | "double" | "die" => socket.ends_with("n3.sock"),
+        "lose" | "lose-in-storm" | "double" | "die" => socket.ends_with("n3.sock"),
         _ => is_observer,
     };
     let fault = if guilty { fault() } else { "none".into() };
-    let fake = Fake { id: id.clone(), socket, fault, neighbors: BTreeMap::new(), ups: 0 };
+    let fake = Fake { id: id.clone(), socket, fault, neighbors: BTreeMap::new(), ups: 0, most: 0 };
     let fake = Arc::new(Mutex::new(fake));
     say(&json!({"v": 1, "event": "ready", "id": id, "addrs": ["127.0.0.1:1"], "ticket": "none"}));
     let publisher = fake.clone();
@@ -306,6 +310,7 @@ impl Fake {
         self.on_down(socket);
         self.ups += 1;
         self.neighbors.insert(socket.to_owned(), id.to_owned());
+        self.most = self.most.max(self.neighbors.len());
         say(&json!({"v": 1, "event": "neighbor_up", "topic": topic(), "peer": id}));
         if self.fault == "die" && self.ups > 6 {
             eprintln!("out of luck");
@@ -322,6 +327,8 @@ impl Fake {
     fn on_message(&self, from: &str, text: &str) {
         let copies = match self.fault.as_str() {
             "lose" => 0,
+            // It hears while everybody is there.
+            "lose-in-storm" if self.neighbors.len() < self.most => 0,
             "double" => 2,
             _ => 1,
         };

@@ -3,6 +3,7 @@
 //! Every scenario builds its nodes in a `World` and ends with `world.finish()`, which fails while anything still lives.
 
 mod approval;
+mod backends;
 mod capacity;
 mod crowd;
 mod door;

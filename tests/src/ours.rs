@@ -34,6 +34,7 @@ pub fn fast_limits() -> Limits {
         farewell_timeout: Duration::from_secs(3),
         rejoin_min: Duration::from_millis(300),
         rejoin_max: Duration::from_secs(3),
+        breaker_open_min: Duration::from_secs(2),
         sweep_interval: Duration::from_secs(2),
         tick: Duration::from_millis(100),
         ..Limits::default()

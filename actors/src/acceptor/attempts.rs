@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use iroh::endpoint::Incoming;
+use iroh::{EndpointId, endpoint::Incoming};
 use n0_future::time::{Instant, sleep, sleep_until, timeout};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
@@ -18,13 +18,15 @@ use crate::{
     access::Standing,
     admission::{Permit, seats::Shortage},
     census::Side,
-    connection::Established,
+    close::{Close, CloseCode},
+    connection::{self, Established, close_with},
     context::Context,
     counters::Reason,
     handshake::{HalfOpen, HandshakeError},
     ledger::Kind,
     listeners::ListenerId,
     mishaps::Loop,
+    operation::Operation,
 };
 
 /// The QUIC state of a failed attempt lives on for three probe timeouts, of one second each where no round trip was ever
@@ -39,6 +41,8 @@ pub(super) enum AttemptEnd {
     Failed,
     /// The remote was sent away.
     SentAway,
+    /// It was this node's own probe.
+    Probed,
 }
 
 /// A remote that has shown who it is.
@@ -106,6 +110,21 @@ impl Attempts {
         self.note();
     }
 
+    /// Shakes hands with what should be this node's own probe, and answers it.
+    pub(super) fn answer_probe(&mut self, incoming: Incoming, prober: EndpointId, context: Context) {
+        let entry = context.nursery.ledger.enter(Kind::Handshake);
+        self.set.spawn(async move {
+            let _entry = entry;
+            match timeout(context.limits.handshake_timeout, answer_probe(incoming, prober)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => tracing::debug!(%reason, "a probe was not answered"),
+                Err(_elapsed) => tracing::debug!("a probe did not end in time"),
+            }
+            AttemptEnd::Probed
+        });
+        self.note();
+    }
+
     /// A remote that knows several of our addresses knocks at all of them at once, and goes on with one. The others would
     /// hold their slots until their deadline.
     pub(super) fn give_up_others_from(&mut self, addr: SocketAddr) {
@@ -129,6 +148,7 @@ impl Drop for Attempts {
 }
 
 async fn shake_hands(guest: Guest, context: &Context) -> AttemptEnd {
+    let operation = Operation::handshake();
     let Guest { incoming, permit, listener, addr } = guest;
     let remains = remains_of(&incoming, context);
     let is_validated = incoming.remote_addr_validated();
@@ -148,11 +168,14 @@ async fn shake_hands(guest: Guest, context: &Context) -> AttemptEnd {
     };
     let (error, permit) = match outcome {
         Ok(established) => {
+            operation.note("peer", tracing::field::display(established.peer().fmt_short()));
+            operation.succeed("connected");
             let standing = Standing::Unknown;
             return AttemptEnd::Shaken(Box::new(Shaken { established, listener, addr, standing, shortage: None }));
         }
         Err(failed) => failed,
     };
+    operation.fail(error.name());
     match error {
         HandshakeError::TimedOut => context.counters.count(Reason::HandshakeTimeout),
         HandshakeError::Failed(error) => {
@@ -166,6 +189,19 @@ async fn shake_hands(guest: Guest, context: &Context) -> AttemptEnd {
         sleep(remains).await;
     }
     AttemptEnd::Failed
+}
+
+/// Returns once the probe has closed, and the connection is gone with it.
+async fn answer_probe(incoming: Incoming, prober: EndpointId) -> Result<(), String> {
+    let connecting = incoming.accept().map_err(|error| error.to_string())?;
+    let connection = connecting.await.map_err(|error| error.to_string())?;
+    if connection.remote_id() != prober {
+        close_with(&connection, Close::new(CloseCode::Denied));
+        return Err("somebody else came from the socket of the probe".into());
+    }
+    connection::echo::answer(&connection).await?;
+    connection.closed().await;
+    Ok(())
 }
 
 /// Ends when a handshake has had its time. A source that has not proved its address is most likely a forgery when it does

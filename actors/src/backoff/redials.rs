@@ -169,6 +169,8 @@ struct Entry {
     severe: u32,
     unanswered: u32,
     not_before: Instant,
+    /// What of that it asked for itself, be it by what it did. The rest is our guess.
+    asked_for: Instant,
     is_known: bool,
     /// Recalled from an earlier life: not given up like others, since it may be the only way back.
     is_recalled: bool,
@@ -264,7 +266,7 @@ impl RedialTable {
             entry.unanswered = 0;
             entry.touched = now;
             if is_inbound {
-                entry.not_before = now;
+                (entry.not_before, entry.asked_for) = (now, now);
             }
         }
     }
@@ -321,7 +323,14 @@ impl RedialTable {
         self.ghosts.remove(peer);
         if let Some(entry) = self.entries.get_mut(peer) {
             (entry.failures, entry.severe, entry.unanswered) = (0, 0, 0);
-            entry.not_before = now;
+            (entry.not_before, entry.asked_for) = (now, now);
+        }
+    }
+
+    /// Somebody has reason to try `peer` once before its pause is over. What it asked for itself still holds.
+    pub(crate) fn hasten(&mut self, peer: &EndpointId, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(peer) {
+            entry.not_before = entry.not_before.min(entry.asked_for.max(now));
         }
     }
 
@@ -379,8 +388,11 @@ impl RedialTable {
         };
         let own = if failed > 0 { pause(min, max, entry.failures.max(1), rng) } else { Duration::ZERO };
         // A floor is the same for everybody it is told to: what lies above it keeps them from coming back as one.
-        let wait = own.max(floor + up_to(floor / 4, rng));
-        entry.not_before = entry.not_before.max(now + wait);
+        let asked_for = floor + up_to(floor / 4, rng);
+        if !asked_for.is_zero() {
+            entry.asked_for = entry.asked_for.max(now + asked_for);
+        }
+        entry.not_before = entry.not_before.max(now + own.max(asked_for));
     }
 
     /// A remote that is asked for during a spread waits for its place in it, once.
@@ -429,6 +441,7 @@ impl Entry {
             severe: 0,
             unanswered: 0,
             not_before: now,
+            asked_for: now,
             is_known: false,
             is_recalled: false,
             is_busy: false,

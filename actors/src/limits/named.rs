@@ -24,6 +24,14 @@ macro_rules! named {
                 }
                 Ok(())
             }
+
+            /// The value of one of the changeable limits; `None` for a name that is none.
+            pub fn get(&self, name: &str) -> Option<u64> {
+                match name {
+                    $(stringify!($field) => Some(self.$field as u64),)+
+                    _ => None,
+                }
+            }
         }
     };
 }
@@ -68,7 +76,9 @@ mod tests {
         assert!(error("inbuond_max").ends_with("did you mean `inbound_max`?"));
         assert!(error("idle_timeout").contains("these can: connections_max, "));
         for name in Limits::CHANGEABLE {
-            assert!(Limits::default().set(name, 1).is_ok(), "{name}");
+            assert!(limits.set(name, 1).is_ok(), "{name}");
+            assert_eq!(limits.get(name), Some(1), "{name}");
         }
+        assert_eq!(limits.get("idle_timeout"), None);
     }
 }

@@ -40,6 +40,7 @@ impl Limits {
         self.check_handshakes()?;
         self.check_rates()?;
         self.check_queues()?;
+        self.check_breakers()?;
         self.check_relations_of_waits()
     }
 
@@ -85,6 +86,7 @@ impl Limits {
             ("speculative_max", self.speculative_max),
             ("waiting_max", self.waiting_max),
             ("retry_above", self.retry_above),
+            ("breaker_failures", self.breaker_failures as usize),
         ];
         for (name, value) in at_least_one.into_iter().chain(any) {
             check(value <= COUNT_MAX, || format!("{name} of {value} exceeds {COUNT_MAX}, more than any node can use"))?;
@@ -103,6 +105,9 @@ impl Limits {
             ("redial_min", self.redial_min),
             ("redial_max", self.redial_max),
             ("stable_after", self.stable_after),
+            ("breaker_window", self.breaker_window),
+            ("breaker_open_min", self.breaker_open_min),
+            ("breaker_open_max", self.breaker_open_max),
             ("frame_timeout", self.frame_timeout),
             ("slow_peer_timeout", self.slow_peer_timeout),
             ("unclaimed_timeout", self.unclaimed_timeout),
@@ -245,6 +250,23 @@ impl Limits {
         })
     }
 
+    fn check_breakers(&self) -> Result<(), LimitsError> {
+        check(self.breaker_open_min <= self.breaker_open_max, || {
+            format!(
+                "breaker_open_min of {:?} exceeds breaker_open_max of {:?}",
+                self.breaker_open_min, self.breaker_open_max
+            )
+        })?;
+        let retry_max = self.rejoin_max + self.dial_timeout;
+        check(self.breaker_failures == 0 || retry_max < self.breaker_window, || {
+            format!(
+                "rejoin_max and dial_timeout of {retry_max:?} together must be less than breaker_window of {:?}, or attempts \
+                 that fail one by one never count as a row",
+                self.breaker_window
+            )
+        })
+    }
+
     fn check_relations_of_waits(&self) -> Result<(), LimitsError> {
         check(self.idle_timeout >= self.keep_alive * 2, || {
             format!("idle_timeout of {:?} is less than two keep-alives of {:?}", self.idle_timeout, self.keep_alive)
@@ -288,7 +310,7 @@ mod tests {
     fn every_impossible_combination_has_its_own_sentence() {
         type Case = (fn(&mut Limits), &'static str);
         const SECOND: Duration = Duration::from_secs(1);
-        let cases: [Case; 27] = [
+        let cases: [Case; 31] = [
             (|l| l.connections_max = 0, "connections_max is 0; it must be at least 1"),
             (|l| l.topic_frames_max = usize::MAX, "topic_frames_max of 18446744073709551615 exceeds 1000000, more"),
             (|l| l.handshake_timeout = Duration::ZERO, "handshake_timeout is 0; it must be at least 1 ms"),
@@ -322,6 +344,10 @@ mod tests {
                 "outbox_membership_reserve of 64 leaves no payload room in outbox_frames_max of 64",
             ),
             (|l| l.outbox_bytes_max = FRAME_MAX, "outbox_bytes_max of 4096 holds less than two frames of 4096"),
+            (|l| l.breaker_open_min = Duration::ZERO, "breaker_open_min is 0; it must be at least 1 ms"),
+            (|l| l.breaker_failures = u32::MAX, "breaker_failures of 4294967295 exceeds 1000000"),
+            (|l| l.breaker_open_min = 301 * SECOND, "breaker_open_min of 301s exceeds breaker_open_max of 300s"),
+            (|l| l.breaker_window = 40 * SECOND, "rejoin_max and dial_timeout of 40s together must be less than"),
             (|l| l.idle_timeout = 5 * SECOND, "idle_timeout of 5s is less than two keep-alives of 3s"),
             (|l| l.stable_after = 10 * SECOND, "stable_after of 10s must exceed idle_timeout of 10s"),
             (|l| l.frozen_timeout = SECOND, "frozen_timeout of 1s must exceed inbox_wait of 2s"),

@@ -14,6 +14,7 @@ use crate::{
     access::{Access, Admission, Lists},
     address_book::AddressBook,
     admission::{Bell, Door},
+    backends::Backends,
     config::MeshConfig,
     context::Context,
     counters::Counters,
@@ -22,6 +23,7 @@ use crate::{
     limits::{Limits, LimitsError},
     listeners::{Listen, Listeners},
     lives::Lives,
+    probe::Probing,
     redial::Redials,
     routes::Routes,
     stores::StoreUse,
@@ -109,11 +111,12 @@ impl MeshBuilder {
         Ok(())
     }
 
-    /// Whether the settings hold together. Nothing is bound or started; [`Self::spawn`] asks it too.
+    /// Whether these settings hold together, as far as that can be told without binding anything. [`Self::spawn`] asks it
+    /// too.
     ///
     /// # Errors
     ///
-    /// [`LimitsError`] with the limits, or the caps of listeners, that contradict each other.
+    /// [`LimitsError`]: limits that contradict each other, or caps of listeners that cannot be kept.
     pub fn check(&self) -> Result<(), LimitsError> {
         self.config.limits.validate()?;
         Listeners::new(&self.config.listen, &self.config.limits).map(drop)
@@ -147,6 +150,7 @@ impl MeshBuilder {
             door: Door::new(&limits, listeners.all(), rand::random(), Instant::now(), bell(slot_free.clone())),
             listeners,
             slot_free,
+            probing: Probing::default(),
             lives: Lives::new(&limits),
             history: Arc::new(Mutex::new(History::new(limits.history_max))),
             routes: Routes::default(),
@@ -155,6 +159,7 @@ impl MeshBuilder {
             endpoint,
             addresses,
             redials: Redials::new(&limits),
+            backends: Backends::new(&limits, Instant::now()),
             limits,
             lists,
             scarce: Arc::default(),
@@ -184,9 +189,12 @@ pub(crate) struct Parts {
     pub(crate) traffic: TrafficCounters,
     pub(crate) lists: Lists,
     pub(crate) redials: Redials,
+    pub(crate) backends: Backends,
     pub(crate) listeners: Listeners,
     /// Rung by the door, heard by the acceptor.
     pub(crate) slot_free: Arc<Notify>,
+    /// Shared by the acceptor and whoever probes.
+    pub(crate) probing: Probing,
     pub(crate) history: Arc<Mutex<History>>,
     pub(crate) lives: Lives,
     pub(crate) scarce: Arc<AtomicBool>,
@@ -210,6 +218,7 @@ impl Parts {
             nursery: self.nursery.clone(),
             lists: self.lists.clone(),
             redials: self.redials.clone(),
+            backends: self.backends.clone(),
             history: self.history.clone(),
             lives: self.lives.clone(),
             scarce: self.scarce.clone(),
@@ -232,6 +241,7 @@ impl Parts {
         ];
         stores.extend(self.addresses.stores());
         stores.extend(self.redials.stores());
+        stores.push(self.backends.store());
         stores.extend(self.lists.stores());
         stores.extend(self.door.stores());
         stores

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout_at,
 };
 
-use super::{Ended, Parts};
+use super::{Ended, Parts, relays::Relays};
 use crate::{
     acceptor::{Acceptor, AcceptorEnd},
     connection::ConnectionNumbers,
@@ -120,6 +120,7 @@ pub(super) struct RootState {
     gave_up: Option<String>,
     pressure: Option<PressureGauge>,
     look_at: Instant,
+    relays: Relays,
     rng: StdRng,
     _entry: Entry,
     /// Last, so that whoever hears of the end finds everything above already gone.
@@ -163,6 +164,7 @@ impl Actor for Root {
             gave_up: None,
             pressure: None,
             look_at: Instant::now(),
+            relays: Relays::default(),
             rng: StdRng::from_rng(&mut rand::rng()),
             ended: EndedGuard { ended, how: Ended::GaveUp("the root supervisor was killed".into()) },
             parts,
@@ -274,6 +276,7 @@ impl RootState {
             door: self.parts.door.clone(),
             listeners: self.parts.listeners.clone(),
             context: self.parts.context(),
+            probing: self.parts.probing.clone(),
             heartbeat: heartbeat.clone(),
             // Between two supervisors the connection is dropped, which closes it; its dialer comes again.
             deliver: Arc::new(move |established| {
@@ -305,6 +308,8 @@ impl RootState {
         self.parts.addresses.sweep(now);
         self.look_at_resources(now);
         self.parts.redials.sweep(now);
+        self.relays.on_tick(&self.parts, now, &mut self.rng);
+        self.parts.backends.sweep(now);
         // A branch between two lives has nothing to look after.
         let _restarting = self.branches.tell_peers(PeersMsg::Tick);
         let _restarting = self.branches.tell_topics(TopicsMsg::Tick);

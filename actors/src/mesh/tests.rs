@@ -62,3 +62,66 @@ async fn contradicting_limits_and_taken_addresses_are_named() {
     let error = Mesh::builder().listen(addr).spawn().await.expect_err("taken");
     assert!(error.to_string().starts_with(&format!("cannot listen on {addr}: ")), "{error}");
 }
+
+#[tokio::test]
+async fn a_full_node_proves_that_it_can_be_reached_and_nothing_is_left_of_the_proof() {
+    let limits = Limits::default().with_connections(1);
+    let listen = ["127.0.0.1:0", "127.0.0.2:0", "[::]:0"].map(|addr| addr.parse::<SocketAddr>().expect("an address"));
+    let builder = listen.into_iter().fold(Mesh::builder().limits(limits), |builder, addr| builder.listen(addr));
+    let full = builder.spawn().await.expect("a node");
+    let _at_full = full.join(TOPIC, Vec::<EndpointAddr>::new()).await.expect("join");
+    let friend = Mesh::builder().spawn().await.expect("a node");
+    let at_friend = friend.join(TOPIC, [full.addr()]).await.expect("join");
+    assert!(tokio::time::timeout(DEADLINE, at_friend.joined()).await.expect("a neighbour"));
+    let before = full.census().await.expect("census");
+    assert_eq!((before.connections, before.connection_cap), (1, 1), "it is full");
+
+    for _ in 0..3 {
+        let report = full.probe(DEADLINE).await.expect("it answers");
+        assert_eq!(report.listeners, 3);
+        assert!(report.slowest < Duration::from_secs(5), "{report:?}");
+    }
+    let (one, other) = (full.probe(DEADLINE), full.probe(DEADLINE));
+    let (one, other) = n0_future::future::zip(one, other).await;
+    assert!(one.is_ok() && other.is_ok(), "two at once wait for each other: {one:?} {other:?}");
+
+    let after = full.census().await.expect("census");
+    assert_eq!((after.connections, after.connections_high_water), (1, before.connections_high_water));
+    assert_eq!((after.neighbors(), after.peers.len()), (1, 1), "nobody else was ever there");
+    let counted = |census: &Census| census.counts.iter().map(|(_, count)| count).sum::<u64>();
+    assert_eq!(counted(&after), counted(&before), "nothing was refused or closed");
+    let ledger = full.settle(DEADLINE).await.expect("ledger");
+    assert_eq!((ledger.orphans(), ledger.kind(Kind::Handshake).owned), (0, 0), "{ledger}");
+    for mesh in [&full, &friend] {
+        assert!(mesh.drain(DEADLINE).await.clean);
+    }
+}
+
+#[tokio::test]
+async fn probes_come_from_the_same_socket_again_once_it_is_free() {
+    let mesh = Mesh::builder().spawn().await.expect("a node");
+    let ports = || async { mesh.inner.parts.probing.turn.lock().await.clone() };
+    let deadline = Instant::now() + DEADLINE;
+    assert!(mesh.probe(DEADLINE).await.is_ok());
+    loop {
+        let before = ports().await;
+        sleep(Duration::from_millis(200)).await;
+        assert!(mesh.probe(DEADLINE).await.is_ok());
+        if ports().await == before {
+            break;
+        }
+        assert!(Instant::now() < deadline, "each probe comes from somewhere else");
+    }
+    assert!(mesh.drain(DEADLINE).await.clean);
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_cannot_be_reached() {
+    let mesh = Mesh::builder().spawn().await.expect("a node");
+    assert!(mesh.probe(DEADLINE).await.is_ok());
+    assert!(mesh.drain(DEADLINE).await.clean);
+    let begun = Instant::now();
+    let error = mesh.probe(Duration::from_millis(500)).await.expect_err("nobody accepts any more");
+    assert_eq!((error.stage, error.addr), (crate::probe::ProbeStage::Handshake, mesh.listen_addrs()[0]));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}

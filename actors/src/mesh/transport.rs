@@ -55,6 +55,19 @@ pub(super) async fn bind(
     builder.bind().await.map_err(|error| blame(listen, &error.to_string()))
 }
 
+/// An endpoint for one probe, bound to `addr`: what it dials is on this host.
+pub(super) async fn bind_probe(key: SecretKey, addr: SocketAddr, limits: &Limits) -> Result<Endpoint, SpawnError> {
+    let builder = Endpoint::builder(presets::Minimal)
+        .secret_key(key)
+        .relay_mode(RelayMode::Disabled)
+        .portmapper_config(PortmapperConfig::Disabled)
+        .transport_config(transport_config(limits))
+        .clear_ip_transports()
+        .bind_addr(addr)
+        .map_err(|error| SpawnError::Listen { addr, reason: error.to_string() })?;
+    builder.bind().await.map_err(|error| SpawnError::Bind(error.to_string()))
+}
+
 /// Which socket a dial leaves by: iroh wants one default route per family, named after all others, and sends through the
 /// others only what is for their own network. Whose length nobody tells us, so it is the host alone, and all of loopback.
 fn routed(listen: &[SocketAddr]) -> Vec<(SocketAddr, BindOpts)> {

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use iroh::EndpointId;
 use iroh_gossip::proto::{
-    self, DeliveryScope, Scope,
+    self, Scope,
     topic::{Command, InEvent, OutEvent, Timer},
 };
 use n0_future::time::Instant;
@@ -30,6 +30,7 @@ use crate::{
 
 mod acquaintances;
 mod approvals;
+mod bootstrap;
 mod contacts;
 mod housekeeping;
 mod kept;
@@ -39,6 +40,7 @@ mod sizes;
 use acquaintances::Acquaintances;
 pub(crate) use acquaintances::Memory;
 use approvals::Approvals;
+use bootstrap::Bootstrap;
 use contacts::{Contact, Contacts};
 use kept::Kept;
 use recent::Recent;
@@ -75,6 +77,8 @@ pub(crate) enum Effect {
     Unask(EndpointId),
     /// Finish our stream to this remote and let go of its connection.
     Release(EndpointId),
+    /// This remote may be dialed once although its pause is not over.
+    Hasten(EndpointId),
     /// Tell the application.
     Emit(Event),
     /// Count something dropped.
@@ -103,6 +107,7 @@ pub(crate) struct State {
     announced: Recent,
     published: Recent,
     acquaintances: Acquaintances,
+    bootstrap: Bootstrap,
     view_max: usize,
     housekeeping_at: Instant,
     sweep_at: Instant,
@@ -133,6 +138,7 @@ impl State {
             announced: Recent::new(&mut rng, limits.announced_max * 4, Duration::from_secs(5), now),
             published: Recent::new(&mut rng, PUBLISHED_MAX, id_retention, now),
             acquaintances: Acquaintances::new(&limits, now),
+            bootstrap: Bootstrap::new(&limits, now),
             view_max,
             housekeeping_at: now + limits.tick,
             sweep_at: now + limits.sweep_interval,
@@ -229,6 +235,7 @@ impl State {
         }
         let is_goodbye = inbound.class == Class::Disconnect;
         self.acquaintances.on_heard(&from);
+        self.note_heard(&from, now);
         if is_goodbye && !self.neighbors.contains(&from) {
             self.acquaintances.on_refused(from, now);
         }
@@ -294,6 +301,7 @@ impl State {
 
     /// The last connection to this remote is gone, or there will be none.
     pub(crate) fn on_gone(&mut self, peer: EndpointId, how: Gone, now: Instant) -> Vec<Effect> {
+        self.note_gone(&peer, how, now);
         let Some(contact) = self.contacts.get(&peer) else { return Vec::new() };
         let is_polite = match how {
             Gone::Lost => contact.is_parting(),
@@ -450,7 +458,7 @@ impl State {
             }
             proto::topic::Event::Received(received) => {
                 self.note_kept(received.content.len(), now);
-                let hops = hops_of(&received.scope);
+                let hops = wire::hops_of(&received.scope);
                 Some(Event::Received(Message {
                     content: received.content,
                     delivered_from: received.delivered_from,
@@ -488,15 +496,6 @@ enum Ending {
     Polite,
     /// Its connection was lost or could not be made.
     Lost,
-}
-
-/// `Round` hides its number, but its postcard form is public: variant 0, then a varint.
-fn hops_of(scope: &DeliveryScope) -> u16 {
-    let mut buffer = [0; 4];
-    match postcard::to_slice(scope, &mut buffer) {
-        Ok([0, round @ ..]) => postcard::from_bytes(round).unwrap_or(0),
-        Ok(_) | Err(_) => 0,
-    }
 }
 
 #[cfg(test)]

@@ -95,6 +95,12 @@ impl Api {
         self.ask(Request::get(path), Bytes::new()).await
     }
 
+    /// The same where a refusal has the same shape as an answer: `/healthz` and `/readyz`.
+    pub(crate) async fn get_any<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let (status, answer) = self.answer(Request::get(path), Bytes::new()).await?;
+        serde_json::from_slice(&answer).map_err(|_| refused(status, &answer))
+    }
+
     /// Orders what the path says.
     pub(crate) async fn order<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.ask(Request::post(path), Bytes::new()).await
@@ -114,6 +120,22 @@ impl Api {
         body: impl Into<Bytes>,
     ) -> Result<T, Failure> {
         self.ask(Request::post(path).header(CONTENT_TYPE, content_type), body.into()).await
+    }
+
+    /// Listens to the events at `path`, for as long as the answer is kept.
+    ///
+    /// # Errors
+    ///
+    /// Of a node that refuses, is not there, or does not begin to answer in time.
+    pub(crate) async fn stream(&self, path: &str) -> Result<Events, Failure> {
+        let request = Request::get(path);
+        let opened = timeout(self.answer_timeout, async {
+            match &self.place {
+                Place::Socket(path) => self.open(self.socket(path).await?, request).await,
+                Place::Address(address) => self.open(self.address(*address).await?, request).await,
+            }
+        });
+        opened.await.unwrap_or_else(|_| Err(self.late()))
     }
 
     /// Asks for the ledger until it has no orphans, at most for `settle`.
@@ -181,6 +203,25 @@ impl Api {
             })
         })
         .await
+    }
+
+    async fn open(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        request: Builder,
+    ) -> Result<Events, Failure> {
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
+        let request = self.dressed(request).body(Full::new(Bytes::new())).map_err(|error| self.broken(&error))?;
+        let mut connection: Connection = Box::pin(async move { drop(connection.await) });
+        let sent = alongside(&mut connection, sender.send_request(request)).await;
+        let response = sent.map_err(|error| self.broken(&error))?;
+        let (status, body) = (response.status(), response.into_body());
+        if status.is_success() {
+            return Ok(Events { node: self.clone(), connection, body, pieces: Pieces::default() });
+        }
+        let reason = alongside(&mut connection, Limited::new(body, ANSWER_BYTES_MAX).collect()).await;
+        Err(reason.map_or_else(|error| self.broken(&error), |reason| refused(status, &reason.to_bytes())))
     }
 
     fn dressed(&self, request: Builder) -> Builder {
@@ -265,7 +306,6 @@ impl Events {
     /// # Errors
     ///
     /// Of a node that went away, or has said nothing for three heartbeats.
-    #[expect(dead_code, reason = "for the verb that listens to a topic")]
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, Failure> {
         loop {
             let broken = |sentence: String| Failure::new(Exit::Io, sentence);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use iroh::EndpointAddr;
 use perennial::{
-    Census, Departure, JoinError, Kind, LedgerReport, MeshGone, RetirementReport, Standing, StoreUse, Traffic,
+    BackendCensus, Census, Departure, JoinError, Kind, LedgerReport, MeshGone, RetirementReport, Standing, StoreUse,
+    Traffic,
     census::{ConnectionCensus, PeerCensus, Side},
 };
 
@@ -15,6 +16,7 @@ use crate::{
     control::protocol::{
         ConnectionView, KindView, LedgerView, PeerView, Peers, RetiredView, RetirementCauseView, RetirementsView,
         Status, StoreView, TicketView, TrafficView,
+        health::{BackendView, Backends},
     },
     exit::{Exit, Failure},
     lines::VERSION,
@@ -58,6 +60,7 @@ pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
         alive_tasks: vitals.alive_tasks,
         panics: panics::count(),
         crashes: census.crashes.iter().map(|(of, count)| (of.name().to_owned(), *count)).collect(),
+        self_probe: Some(node.probe.state().view()),
         stores: stores(node, &census),
         counts: census
             .counts
@@ -96,6 +99,18 @@ fn stores(node: &Node, census: &Census) -> Vec<StoreView> {
     let services = node.tasks.owned().get(Kind::Service);
     let services = StoreView { name: "services".into(), topic: None, size: services, cap: None, high_water: None };
     census.stores.iter().map(view).chain(of_clients).chain([services]).chain(of_topics.map(view)).collect()
+}
+
+pub(crate) fn backends(node: &Node) -> Backends {
+    let view = |backend: BackendCensus| BackendView {
+        name: backend.backend.to_string(),
+        state: backend.state.name().into(),
+        since_s: seconds(backend.since),
+        failures: backend.failures.into(),
+        attempts_saved: backend.saved,
+        next_probe_s: backend.next_probe.map(seconds),
+    };
+    Backends { v: VERSION, backends: node.mesh.backends().into_iter().map(view).collect() }
 }
 
 pub(crate) async fn peers(node: &Node) -> Result<Peers, Failure> {

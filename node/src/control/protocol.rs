@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use self::topics::TopicView;
+use crate::probe::ProbeView;
 
 pub(crate) mod door;
 pub(crate) mod health;
@@ -69,6 +70,9 @@ pub(crate) struct Status {
     /// Loops that ended other than in order, by name. Zeros are left out.
     #[serde(default)]
     pub(crate) crashes: BTreeMap<String, u64>,
+    /// What the node's probes of itself have come to.
+    #[serde(default)]
+    pub(crate) self_probe: Option<ProbeView>,
     /// Every map, queue and cache. Those of a topic have one line for each topic.
     #[serde(default)]
     pub(crate) stores: Vec<StoreView>,

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::CONTROL_VARIABLE,
+    cli::CONFIG_VARIABLE,
     client::api::Api,
     control::protocol::{LedgerView, Stopping},
     demo::{deliveries::Deliveries, links::Links},
@@ -30,6 +30,7 @@ use crate::{
     line_reader::{Input, LineReader},
     names::short,
     output::say,
+    settings::VARIABLE_PREFIX,
     tasks::Tasks,
 };
 
@@ -166,8 +167,12 @@ impl Swarm {
             let ticket = self.members[*contact].ticket.as_ref().expect("a contact is a node that was ready");
             command.args(["--join", ticket]);
         }
-        // The environment of the person at the terminal is not the nodes'.
-        command.env_remove(identity::SECRET_VARIABLE).env_remove(CONTROL_VARIABLE);
+        // The settings of the person at the terminal are not the nodes'.
+        let names = std::env::vars_os().map(|(name, _)| name);
+        for name in names.filter(|name| name.as_encoded_bytes().starts_with(VARIABLE_PREFIX.as_bytes())) {
+            command.env_remove(name);
+        }
+        command.env_remove(identity::SECRET_VARIABLE).env(CONFIG_VARIABLE, "/dev/null");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| Failure::io(format_args!("start {name}"), &error))?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());

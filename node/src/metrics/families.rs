@@ -142,6 +142,7 @@ impl Snapshot {
         self.dials(&mut page);
         self.gossip(&mut page);
         self.clients(&mut page);
+        self.telemetry(&mut page);
         page.families
     }
 
@@ -343,6 +344,23 @@ impl Snapshot {
         page.gauges("perennial_client_high_water", "The most clients a door had at one time", high_water);
         let accepted = doors().map(|(door, _, counts)| (door, counts.accepted));
         page.counters("perennial_client_accepted", "Clients since the start", accepted);
+    }
+
+    fn telemetry(&self, page: &mut Page) {
+        let suppressed = self.telemetry.lines.suppressed();
+        page.counter(
+            "perennial_log_suppressed",
+            "Log lines not shown because their place had said too much",
+            suppressed,
+        );
+        let spans = self.telemetry.spans.read();
+        let spans = [("exported", spans.exported), ("dropped", spans.dropped), ("failed", spans.failed)];
+        let spans = spans.map(|(outcome, count)| (label("outcome", outcome), count));
+        page.counters("perennial_telemetry_span", "Spans for a collector: taken, without room, or not taken", spans);
+        let pushes = self.telemetry.spans.pushes();
+        let pushes = [("exported", pushes.exported), ("failed", pushes.failed)];
+        let pushes = pushes.map(|(outcome, count)| (label("outcome", outcome), count));
+        page.counters("perennial_telemetry_push", "Pushes of the metrics to a collector: taken or not taken", pushes);
     }
 
     fn reasons(&self, stage: Stage) -> impl Iterator<Item = Labelled<1, u64>> + '_ {

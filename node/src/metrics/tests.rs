@@ -117,7 +117,7 @@ async fn scrape(mesh: &Mesh, format: Format) -> String {
     let door = tokio::net::UnixListener::bind(directory.path().join("door")).unwrap();
     let door = CappedListener::new(door, CLIENTS_MAX).gauge();
     let tasks = Tasks::new(mesh.ledger_counters());
-    let snapshot = Snapshot::take(mesh, &tasks, [("control", &door)].into_iter()).await.unwrap();
+    let snapshot = Snapshot::take(mesh, &tasks, [("control", &door)].into_iter(), &Figures::default()).await.unwrap();
     write(snapshot.families(), format)
 }
 
@@ -179,7 +179,10 @@ async fn names_types_units_and_labels_are_as_promised() {
         perennial_client_max gauge - {door}
         perennial_client_used gauge - {door}
         perennial_client_high_water gauge - {door}
-        perennial_client_accepted counter - {door}"#]]
+        perennial_client_accepted counter - {door}
+        perennial_log_suppressed counter - {}
+        perennial_telemetry_span counter - {outcome}
+        perennial_telemetry_push counter - {outcome}"#]]
     .assert_eq(&promise);
     let families: BTreeSet<&String> = page.families.iter().map(|(name, ..)| name).collect();
     assert_eq!(families.len(), page.families.len(), "each family stands there once");

@@ -27,12 +27,24 @@ pub(crate) struct Capped<T> {
     pub(crate) clients_max: Option<NonZeroUsize>,
 }
 
+impl<T> Capped<T> {
+    /// As it can be parsed, with the place as it is `shown`.
+    pub(crate) fn show(&self, shown: &dyn fmt::Display) -> String {
+        self.clients_max.map_or_else(|| shown.to_string(), |max| format!("{shown},{}={max}", LISTEN_KEYS[0]))
+    }
+}
+
 /// Parses `PATH[,max-connections=N]`.
 pub(crate) fn control(text: &str) -> Result<Capped<PathBuf>, String> {
     match capped(text)? {
         ("", _) => Err("a control socket is a path, not nothing".into()),
         (path, clients_max) => Ok(Capped { at: path.into(), clients_max }),
     }
+}
+
+/// Parses the same for whoever asks the node, to whom the cap is nothing.
+pub(crate) fn control_path(text: &str) -> Result<PathBuf, String> {
+    control(text).map(|control| control.at)
 }
 
 /// Parses `IP:PORT[,max-connections=N]`.
@@ -124,7 +136,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// That `given` is none of `names`, with the nearest one, or all if none is near.
-fn unknown(what: &str, given: &str, names: &[&str]) -> String {
+pub(crate) fn unknown(what: &str, given: &str, names: &[&str]) -> String {
     let nearest = names.iter().min_by_key(|name| strsim::damerau_levenshtein(given, name));
     // A third of the letters wrong is still a typing error; more is another word.
     let is_near = |name: &str| strsim::damerau_levenshtein(given, name) * 3 <= name.len();

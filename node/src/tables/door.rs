@@ -150,7 +150,6 @@ mod tests {
                 accepting: false,
                 resumed: 1,
             }],
-            clients: Vec::new(),
             refusals: BTreeMap::from([("denied".into(), 0), ("evicted".into(), 2)]),
             clients: vec![ClientsView {
                 name: "control".into(),

@@ -3,10 +3,9 @@
 use super::{align_right, table, text};
 use crate::{
     control::protocol::topics::TopicView,
-    verbs::{
-        doctor::findings::{Report, Verdict},
-        reload::{Change, Reloaded},
-    },
+    reload::ReloadReport,
+    settings::difference::Change,
+    verbs::doctor::findings::{Report, Verdict},
 };
 
 const GREEN: &str = "32";
@@ -33,7 +32,7 @@ pub(crate) fn topics(topics: &[TopicView]) -> String {
 }
 
 /// One row per setting that changed, and whether it took effect.
-pub(crate) fn reloaded(reloaded: &Reloaded) -> String {
+pub(crate) fn reloaded(report: &ReloadReport) -> String {
     let mut rows = table(["setting", "from", "to", ""]);
     let shown = |value: &serde_json::Value| match value {
         serde_json::Value::Null => "-".to_owned(),
@@ -45,8 +44,8 @@ pub(crate) fn reloaded(reloaded: &Reloaded) -> String {
             rows.add_row([name.clone(), shown(from), shown(to), note.to_owned()]);
         }
     };
-    add(&reloaded.applied, "");
-    add(&reloaded.needs_restart, "needs a restart");
+    add(&report.applied, "");
+    add(&report.needs_restart, "needs a restart");
     text(&rows)
 }
 
@@ -83,6 +82,11 @@ mod tests {
     use super::*;
     use crate::verbs::doctor::findings::{Finding, fine, warning};
 
+    /// Every line of a table begins with a space, which `expect!` takes for indentation.
+    fn unindented(table: &str) -> String {
+        table.lines().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
+    }
+
     #[test]
     fn topics_are_a_row_each() {
         let named = |name: Option<&str>| TopicView {
@@ -97,7 +101,7 @@ mod tests {
              topic                                                             neighbors  contacts  queued  restarts
              chat                                                                      3         5       0         1
              0707070707070707070707070707070707070707070707070707070707070707          3         5       0         1"#]]
-        .assert_eq(&topics(&[named(Some("chat")), named(None)]));
+        .assert_eq(&unindented(&topics(&[named(Some("chat")), named(None)])));
         assert_eq!(topics(&[]), " no topic is joined; `perennial join TOPIC` joins one");
     }
 
@@ -114,7 +118,7 @@ mod tests {
              max_connections  128        64
              deny             -          ["ae58ff"]
              listen           127.0.0.1  0.0.0.0     needs a restart"#]]
-        .assert_eq(&reloaded(&serde_json::from_value(answer).unwrap()));
+        .assert_eq(&unindented(&reloaded(&serde_json::from_value(answer).unwrap())));
     }
 
     #[test]
@@ -134,7 +138,7 @@ mod tests {
                                 more
 
              1 failed, 1 warned"#]]
-        .assert_eq(&findings(&report, false));
+        .assert_eq(&unindented(&findings(&report, false)));
         assert_eq!(findings(&report, true).matches("\x1b[0m").count(), 3);
         let well = Report::new(vec![fine("clock", "plausible")]);
         assert!(findings(&well, false).ends_with("\n\n all is well"));

@@ -4,26 +4,28 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use iroh::EndpointId;
 use perennial::Vitals;
 
 use crate::{
-    cli::{AskArgs, DoctorArgs, UpArgs},
+    cli::{AskArgs, DoctorArgs},
     client::{self, api::Api},
+    config,
     control::{
         protocol::{Status, health::Readiness},
         socket,
     },
     exit::{Exit, Failure},
-    identity::{self, Identity, Source},
+    identity::{self, Identity},
     names::short,
+    settings::{self, Settings},
     state_dir, tables,
     telemetry::is_colour_wanted,
-    up,
 };
 
 pub(crate) mod findings;
@@ -34,8 +36,13 @@ use findings::{Finding, Report, failure, fine};
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
-    let (of_node, node) = running(&args.up).await;
-    let mut findings = look(&args.up, node.as_ref());
+    // Settings that cannot be read are told, and everything else is looked at as if there were none.
+    let (settings, misread) = match config::load(&args.up.given) {
+        Ok(settings) => (settings, None),
+        Err(wrong) => (Settings::defaults(), Some(failure("settings", &wrong))),
+    };
+    let (of_node, node) = running(&settings).await;
+    let mut findings = look(&settings, misread, node.as_ref());
     findings.push(of_node);
     let report = Report::new(findings);
     let has_colour = is_colour_wanted(&io::stdout());
@@ -44,16 +51,16 @@ pub(crate) async fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
 }
 
 /// Whether the node that these options name, or the only one, is ready; and how it is.
-async fn running(args: &UpArgs) -> (Finding, Option<Status>) {
+async fn running(settings: &Settings) -> (Finding, Option<Status>) {
     let ask = AskArgs {
-        json: args.json,
-        control: args.control.as_ref().map(|control| control.at.clone()),
-        http: args.http.as_ref().map(|http| http.at),
-        http_token_file: args.http_token_file.clone(),
+        json: true,
+        control: settings.control.as_ref().map(|control| control.at.clone()),
+        http: settings.http.as_ref().map(|http| http.at),
+        http_token_file: settings.http_token_file.value.clone(),
     };
     let asked = async {
         let api = Api::new(&ask)?.within(NODE_TIMEOUT);
-        let readiness: Readiness = api.get("/readyz").await?;
+        let readiness: Readiness = api.get_any("/readyz").await?;
         Ok::<_, Failure>((readiness, api.get::<Status>("/v1/status").await?))
     };
     match asked.await {
@@ -64,15 +71,15 @@ async fn running(args: &UpArgs) -> (Finding, Option<Status>) {
 }
 
 /// Everything but the node itself.
-fn look(args: &UpArgs, node: Option<&Status>) -> Vec<Finding> {
+fn look(settings: &Settings, misread: Option<Finding>, node: Option<&Status>) -> Vec<Finding> {
     let vitals = Vitals::read();
-    let (key, identity) = key(args);
-    let mut findings = vec![key, settings(args, &identity), control_socket(args)];
-    findings.extend(args.state_dir.as_deref().map(state_directory));
-    findings.extend(listeners(args, node));
+    let (key, id) = key(settings.key_file.as_deref());
+    let mut findings = vec![key, misread.unwrap_or_else(|| contradictions(settings, id)), control_socket(settings)];
+    findings.extend(settings.state_dir.as_deref().map(state_directory));
+    findings.extend(listeners(settings, node));
     findings.extend([
         findings::process(&vitals),
-        findings::memory(args.memory_budget, memory_of_machine()),
+        findings::memory(settings.memory_budget.map(|size| size.0), memory_of_machine()),
         findings::udp_buffers(kernel_limit("rmem_max"), kernel_limit("wmem_max")),
         findings::ipv6(UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()),
         findings::clock(SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())),
@@ -80,38 +87,36 @@ fn look(args: &UpArgs, node: Option<&Status>) -> Vec<Finding> {
     findings
 }
 
-/// The key a node would have, or in place of one that cannot be used any other.
-fn key(args: &UpArgs) -> (Finding, Identity) {
-    let any = || Identity { key: iroh::SecretKey::generate(), source: Source::Ephemeral };
+/// The key a node would have, and what it makes the node.
+fn key(file: Option<&Path>) -> (Finding, Option<EndpointId>) {
     let secret = identity::secret_from_environment();
-    let file = args.key_file.as_deref();
     if let Some(file) = file.filter(|file| !file.exists()) {
         let finding = match parent(file) {
             Ok(_) => fine("key", format!("{} is not there yet; `up` creates it", file.display())),
             Err(wrong) => failure("key", &wrong),
         };
-        return (finding, any());
+        return (finding, None);
     }
     match Identity::existing(file, secret.as_deref()) {
         Ok(Some(key)) => {
             let whose = short(key.public());
             let from = file.map_or(identity::SECRET_VARIABLE.to_owned(), |file| file.display().to_string());
-            (fine("key", format!("{from} makes this node {whose}")), Identity { key, source: Source::KeyFile })
+            (fine("key", format!("{from} makes this node {whose}")), Some(key.public()))
         }
-        Ok(None) => (fine("key", "none is given, so the identity is forgotten at the end"), any()),
-        Err(wrong) => (failure("key", &wrong), any()),
+        Ok(None) => (fine("key", "none is given, so the identity is forgotten at the end"), None),
+        Err(wrong) => (failure("key", &wrong), None),
     }
 }
 
-fn settings(args: &UpArgs, identity: &Identity) -> Finding {
-    match up::check(args, identity) {
-        Ok(()) => fine("settings", "hold together"),
-        Err(wrong) => failure("settings", &wrong),
+fn contradictions(settings: &Settings, id: Option<EndpointId>) -> Finding {
+    match settings.builder(id) {
+        Ok(_) => fine("settings", "hold together"),
+        Err(problems) => failure("settings", &settings::failure(&problems)),
     }
 }
 
-fn control_socket(args: &UpArgs) -> Finding {
-    let checked = match &args.control {
+fn control_socket(settings: &Settings) -> Finding {
+    let checked = match &*settings.control {
         Some(control) => {
             let path = &control.at;
             socket::check_length(path).and_then(|()| parent(path)).map(|_| path.display().to_string())
@@ -151,12 +156,9 @@ fn parent(path: &Path) -> Result<&Path, Failure> {
 }
 
 /// Whether each address can be listened on, by doing it for a moment. What the running node holds is in good hands.
-fn listeners(args: &UpArgs, node: Option<&Status>) -> Vec<Finding> {
-    let free_port = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    let addrs = args.listen.iter().map(|listen| listen.addr);
-    let addrs: Vec<SocketAddr> = if args.listen.is_empty() { vec![free_port] } else { addrs.collect() };
+fn listeners(settings: &Settings, node: Option<&Status>) -> Vec<Finding> {
     let held: &[String] = node.map_or(&[], |node| &node.listen);
-    addrs.into_iter().map(|addr| listener(addr, held)).collect()
+    settings.listen.iter().map(|listen| listener(listen.addr, held)).collect()
 }
 
 fn listener(addr: SocketAddr, held: &[String]) -> Finding {

@@ -15,7 +15,7 @@ use crate::{
     cli::TopArgs,
     client::api::Api,
     exit::{Exit, Failure},
-    signals::Signals,
+    signals::EndSignals,
     telemetry::is_colour_wanted,
 };
 
@@ -40,12 +40,12 @@ pub(crate) async fn top(args: &TopArgs) -> Result<Exit, Failure> {
     let look = look(&api).await?;
     let mut view = View::new(args.interval, args.sort, is_colour_wanted(&io::stdout()));
     view.on_look(look, Duration::ZERO);
-    let signals = Signals::catch()?;
+    let signals = EndSignals::catch()?;
     let screen = Screen::take()?;
     run(api, view, signals, screen).await
 }
 
-async fn run(api: Api, mut view: View, mut signals: Signals, mut screen: Screen) -> Result<Exit, Failure> {
+async fn run(api: Api, mut view: View, mut signals: EndSignals, mut screen: Screen) -> Result<Exit, Failure> {
     let mut key_ticks = ticks(KEY_INTERVAL);
     let mut look_ticks = ticks(view.interval);
     look_ticks.tick().await;

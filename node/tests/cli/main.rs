@@ -4,14 +4,20 @@
 
 mod abuse;
 mod api;
+mod collector;
+mod config;
 mod control;
 mod demo;
 mod door;
 mod http;
 mod offline;
 mod process;
+mod reload;
+mod service;
 mod settings;
 mod soak;
 mod state_dir;
 mod stock;
+mod talk;
+mod telemetry;
 mod up;

@@ -38,11 +38,47 @@ fn help_shows_examples_and_exit_codes() {
     assert!(text(&run_expecting(dir.path(), 0, &["up", "--help"]).stdout).contains("--join TICKET"));
 }
 
+/// Every page of help, word for word: a changed flag shows in the diff. `UPDATE_EXPECT=1` writes the file anew.
+#[test]
+fn the_help_of_every_verb_is_what_the_snapshot_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = |verb: &[&str]| text(&run_expecting(dir.path(), 0, &[verb, &["--help"]].concat()).stdout).to_owned();
+    let verbs = |page: &str| -> Vec<String> {
+        let commands = page.split("\nCommands:\n").nth(1).into_iter().flat_map(str::lines);
+        // A verb stands two columns in; the lines of its sentence further.
+        let verbs = commands.take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   "));
+        let verbs = verbs.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help");
+        verbs.map(str::to_owned).collect()
+    };
+    let mut pages = vec![help(&[])];
+    for verb in verbs(&pages[0]) {
+        let page = help(&[&verb]);
+        let inner: Vec<String> = verbs(&page).iter().map(|inner| help(&[&verb, inner])).collect();
+        pages.push(page);
+        pages.extend(inner);
+    }
+    assert!(pages.len() > 30, "{} pages", pages.len());
+    expect_test::expect_file!["help.txt"].assert_eq(&pages.join("\n"));
+}
+
 #[test]
 fn without_a_node_every_question_is_69() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = dir.path().join("none.sock");
-    for verb in ["status", "peers", "connections", "limits", "ledger", "stop", "id", "ticket"] {
+    for verb in [
+        "status",
+        "ready",
+        "peers",
+        "connections",
+        "limits",
+        "ledger",
+        "stop",
+        "id",
+        "ticket",
+        "topics",
+        "drain",
+        "reload",
+    ] {
         let said = text(&run_expecting(dir.path(), 69, &[verb]).stderr);
         assert!(said.contains("no node is running"), "{said}");
         run_expecting(dir.path(), 69, &[verb, "--control", nowhere.to_str().unwrap()]);
@@ -53,6 +89,8 @@ fn without_a_node_every_question_is_69() {
     run_expecting(dir.path(), 69, &["limits", "set", "dials_max=3"]);
     run_expecting(dir.path(), 69, &["join", "chat"]);
     run_expecting(dir.path(), 69, &["leave", "chat"]);
+    run_expecting(dir.path(), 69, &["publish", "chat", "hello"]);
+    run_expecting(dir.path(), 69, &["subscribe", "chat"]);
 }
 
 #[test]

@@ -17,11 +17,20 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// The program, in an environment of its own: no settings of the person who runs the tests.
 pub(crate) fn perennial(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_perennial"));
-    for variable in ["IROH_SECRET", "PERENNIAL_CONTROL", "PERENNIAL_LOG"] {
-        command.env_remove(variable);
+    for (variable, _) in std::env::vars_os() {
+        if ["IROH_SECRET", "PERENNIAL_", "OTEL_", "NOTIFY_", "WATCHDOG_"]
+            .iter()
+            .any(|begins| starts_with(&variable, begins))
+        {
+            command.env_remove(variable);
+        }
     }
-    command.env("XDG_RUNTIME_DIR", directory);
+    command.env("XDG_RUNTIME_DIR", directory).env("PERENNIAL_CONFIG", "/dev/null");
     command
+}
+
+fn starts_with(name: &std::ffi::OsStr, begins: &str) -> bool {
+    name.as_encoded_bytes().starts_with(begins.as_bytes())
 }
 
 /// Runs the program to its end.
@@ -60,7 +69,12 @@ pub(crate) struct Up {
 impl Up {
     /// Starts `perennial up --json` with `args` and waits until it is ready.
     pub(crate) fn json(directory: &Path, args: &[&str]) -> Self {
-        let mut up = Self::start(directory, &[&["--json"], args].concat());
+        Self::json_in(directory, &[], args)
+    }
+
+    /// The same with variables.
+    pub(crate) fn json_in(directory: &Path, variables: &[(&str, &str)], args: &[&str]) -> Self {
+        let mut up = Self::start(directory, variables, &[&["--json"], args].concat());
         up.ready = serde_json::from_str(&up.line()).expect("a JSON object");
         assert_eq!(up.ready["event"], "ready", "ready is the first line: {}", up.ready);
         up
@@ -68,15 +82,17 @@ impl Up {
 
     /// Starts `perennial up` with `args`. Waits until it told how to join it.
     pub(crate) fn plain(directory: &Path, args: &[&str]) -> Self {
-        let mut up = Self::start(directory, args);
+        let mut up = Self::start(directory, &[], args);
         up.told("perennial up --join");
         up
     }
 
-    fn start(directory: &Path, args: &[&str]) -> Self {
+    fn start(directory: &Path, variables: &[(&str, &str)], args: &[&str]) -> Self {
         let mut child = perennial(directory)
+            .envs(variables.iter().copied())
             .arg("up")
             .args(args)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -166,6 +182,13 @@ impl Up {
         let pid = self.child.id().to_string();
         let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status();
         assert!(sent.expect("sh is there").success());
+    }
+
+    /// Changes how many descriptors it may have from now on.
+    pub(crate) fn limit_descriptors(&self, max: u64) {
+        let (pid, limit) = (self.child.id().to_string(), format!("--nofile={max}:"));
+        let set = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(set.expect("util-linux is there").success());
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {

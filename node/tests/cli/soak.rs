@@ -52,7 +52,8 @@ fn a_connection_that_retires_is_timed_by_its_cause() {
     for node in [&one, &two] {
         let after = node.ask_json(&["ledger"])["retirements"].clone();
         assert_eq!(after["retired_late"], 0, "{after}");
-        let orderly = ["retired", "idle"].contains(&after["causes"][0]["cause"].as_str().unwrap());
+        // Superseded where one, which is alone now, dialed two anew before the old connection was done.
+        let orderly = ["retired", "idle", "superseded"].contains(&after["causes"][0]["cause"].as_str().unwrap());
         assert!(orderly && after["slowest"]["number"].is_u64(), "{after}");
         assert!(after["p50_ms"].as_u64() <= after["max_ms"].as_u64(), "{after}");
         assert!(after["max_ms"].as_u64() < Some(5_000), "{after}");

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use perennial_soak::place::isolate;
 use tokio::process::Command;
 
 use super::Done;
@@ -30,6 +31,7 @@ pub(super) async fn constrain(cluster: &Cluster, resource: Resource, value: u64)
     let mut command = Command::new(PRLIMIT);
     command.arg(&option).arg(&cluster.seat(OBSERVER).bin).args(["up", "--json", "--pipe", "--topic", "alone"]);
     command.arg("--until-stdin-closes").arg("--control").arg(directory.path().join("n.sock"));
+    isolate(&mut command);
     command.stdin(Stdio::null()).kill_on_drop(true);
     let ended = tokio::time::timeout(RUN_TIMEOUT, command.output()).await;
     let output = match ended {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{Done, elapsed_ms};
 use crate::{
+    books,
     cluster::{Cluster, Fault},
     plan::{Cap, OBSERVER},
     process::TOPIC,
@@ -177,7 +178,6 @@ async fn look(cluster: &Cluster, cap: Cap) -> Result<Use, Fault> {
 /// The number of the latest stranger that got a slot. The mesh speaks a protocol of its own.
 async fn last_stranger(cluster: &Cluster) -> Result<u64, Fault> {
     let answer = cluster.ask(OBSERVER, json!({"request": "connections"})).await?;
-    let rows = answer["connections"].as_array().into_iter().flatten();
-    let strangers = rows.filter(|row| row["protocol"] == "iroh-gossip" && row["side"] == "accepted");
-    Ok(strangers.filter_map(|row| row["number"].as_u64()).max().unwrap_or(0))
+    let strangers = books::connections(&answer).filter(|row| row.stock && row.accepted);
+    Ok(strangers.map(|row| row.number).max().unwrap_or(0))
 }

@@ -9,6 +9,7 @@ use tokio::{net::UdpSocket, time::Instant};
 
 use super::{Done, elapsed_ms};
 use crate::{
+    books,
     cluster::{Cluster, Fault},
     plan::OBSERVER,
 };
@@ -57,10 +58,5 @@ pub(super) async fn give_up(cluster: &Cluster, dials: usize) -> Result<Done, Fau
 /// Dials of the observer under way.
 async fn dialing(cluster: &Cluster) -> Result<u64, Fault> {
     let ledger = cluster.ask(OBSERVER, json!({"request": "ledger"})).await?;
-    let kinds = ledger["kinds"].as_array().into_iter().flatten();
-    let alive = kinds.filter(|kind| kind["kind"] == "dial").filter_map(|kind| {
-        let (spawned, finished) = (kind["spawned"].as_u64()?, kind["finished"].as_u64()?);
-        Some(spawned.saturating_sub(finished))
-    });
-    Ok(alive.sum())
+    Ok(books::kind(&ledger, "dial").map_or(0, |kind| kind.alive().max(0) as u64))
 }

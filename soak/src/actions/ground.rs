@@ -30,7 +30,7 @@ pub(super) async fn part(
         (true, [from, to, ..]) => place.one_way(from, to).await,
         _ => place.partition(groups).await,
     };
-    cut.map_err(|error| error.to_string())?;
+    cut?;
     tokio::time::sleep(duration).await;
     let (mut missed, mut heard) = (0, 0);
     for group in groups.iter().filter(|group| group.len() > 1) {
@@ -38,7 +38,7 @@ pub(super) async fn part(
         missed += probe.missed.len();
         heard += usize::from(probe.missed.is_empty());
     }
-    let cuts = place.heal().await.map_err(|error| error.to_string())?;
+    let cuts = place.heal().await?;
     let since = Instant::now();
     done.observed.push(("directions cut", cuts.iter().filter(|cut| cut.packets > 0).count() as f64));
     done.observed.push(("parts that heard themselves", heard as f64));
@@ -55,13 +55,12 @@ pub(super) async fn part(
 pub(super) async fn weather(cluster: &Cluster, weather: Weather, duration: Duration) -> Result<Done, Fault> {
     let mut done = Done { action: "weather", node: OBSERVER, touching: true, ..Done::default() };
     let place = &cluster.place;
-    let wrong = |error: perennial_soak::netns::tools::PlaceError| error.to_string();
     let disturbed = async || -> Result<u64, Fault> {
-        let sum = place.tallies().await.map_err(wrong)?.sum();
+        let sum = place.tallies().await?.sum();
         Ok(sum.lost + sum.duplicated + sum.held_back + sum.overtaken)
     };
     let before = disturbed().await?;
-    place.links(conditions(weather)).await.map_err(wrong)?;
+    place.links(conditions(weather)).await?;
     let since = Instant::now();
     let (mut missed, mut twice) = (0, 0);
     let mut from = OBSERVER;
@@ -71,7 +70,7 @@ pub(super) async fn weather(cluster: &Cluster, weather: Weather, duration: Durat
         twice += probe.duplicates;
         from = (from + 1) % cluster.len();
     }
-    place.links(Conditions::default()).await.map_err(wrong)?;
+    place.links(Conditions::default()).await?;
     done.observed.push(("frames disturbed", (disturbed().await? - before) as f64));
     done.observed.push(("messages missed by those who can be reached", missed as f64));
     done.observed.push(("messages heard twice", f64::from(twice)));
@@ -92,7 +91,7 @@ fn conditions(weather: Weather) -> Conditions {
 /// A host gets another address. What was published meanwhile is not demanded of its node.
 pub(super) async fn moved(cluster: &Cluster, node: usize) -> Result<Done, Fault> {
     let mut done = Done::to("move", cluster, node);
-    cluster.place.flip_address(node).await.map_err(|error| error.to_string())?;
+    cluster.place.flip_address(node).await?;
     let since = Instant::now();
     let from = if node == OBSERVER { 1 } else { OBSERVER };
     while since.elapsed() < MOVE_TIMEOUT {

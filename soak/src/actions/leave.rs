@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Done, rejoined};
 use crate::{
+    books,
     cluster::{Cluster, Fault},
     plan::OBSERVER,
 };
@@ -26,9 +27,7 @@ async fn opened(cluster: &Cluster) -> Option<u64> {
     let mut sum = None;
     for (node, _) in cluster.live() {
         let Ok(ledger) = cluster.ask(node, json!({"request": "ledger"})).await else { continue };
-        let kinds = ledger["kinds"].as_array().into_iter().flatten();
-        let spawned = kinds.filter(|kind| kind["kind"] == "connection").find_map(|kind| kind["spawned"].as_u64());
-        sum = spawned.map(|spawned| spawned + sum.unwrap_or(0)).or(sum);
+        sum = books::kind(&ledger, "connection").map(|kind| kind.spawned + sum.unwrap_or(0)).or(sum);
     }
     sum
 }

@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Done, elapsed_ms, rejoined};
 use crate::{
+    books::{self, Connection},
     cluster::{Cluster, Fault},
     plan::Identity,
     process::TOPIC,
@@ -78,10 +79,12 @@ pub(super) async fn come_back(cluster: &Cluster, node: usize, via: usize) -> Res
     cluster.respawn(node, via, Identity::Same, &listened).await?;
     rejoined(cluster, &mut done).await?;
     for neighbor in &neighbors {
-        while begun.elapsed() < DEAD_TIMEOUT && line(cluster, *neighbor, &id).await?.sides.len() > 1 {
+        let mut held = line(cluster, *neighbor, &id).await?.sides.len();
+        while held > 1 && begun.elapsed() < DEAD_TIMEOUT {
             tokio::time::sleep(LOOK).await;
+            held = line(cluster, *neighbor, &id).await?.sides.len();
         }
-        let held = line(cluster, *neighbor, &id).await?.sides.len();
+        // What was seen, and not what is there a moment later: two who dial each other anew hold two for a moment.
         if held > 1 {
             let seconds = DEAD_TIMEOUT.as_secs();
             done.faults
@@ -174,10 +177,9 @@ async fn note_superseded(
 async fn ages_of_superseded(cluster: &Cluster, node: usize, id: &str, begun: Instant) -> Result<Vec<f64>, Fault> {
     let closed = cluster.ask(node, json!({"request": "closed_connections"})).await?;
     let since_s = begun.elapsed().as_secs_f64();
-    let is_meant = |one: &&Value| {
-        let is_late = one["ended_s_ago"].as_f64().is_some_and(|ago| ago < since_s);
-        one["peer"] == id && one["code"] == SUPERSEDED && is_late
+    let is_meant = |one: &Connection| {
+        let is_late = one.ended_s_ago.is_some_and(|ago| ago < since_s);
+        one.peer == id && one.code == Some(SUPERSEDED) && is_late
     };
-    let rows = closed["connections"].as_array().into_iter().flatten().filter(is_meant);
-    Ok(rows.filter_map(|one| one["age_s"].as_f64()).collect())
+    Ok(books::connections(&closed).filter(is_meant).filter_map(|one| one.age_s).collect())
 }

@@ -20,9 +20,8 @@ const BREAK_TIMEOUT: Duration = Duration::from_secs(90);
 /// The disk is full; others leave and rejoin, so that there is something to keep.
 pub(super) async fn fill_disk(cluster: &Cluster, node: usize, duration: Duration) -> Result<Done, Fault> {
     let mut done = Done::to("disk-full", cluster, node);
-    let wrong = |error: perennial_soak::netns::tools::PlaceError| error.to_string();
     let before = complaints(cluster, node);
-    cluster.place.fill_disk(node).map_err(wrong)?;
+    cluster.place.fill_disk(node)?;
     let since = Instant::now();
     let mut missed = 0;
     while since.elapsed() < duration {
@@ -35,7 +34,7 @@ pub(super) async fn fill_disk(cluster: &Cluster, node: usize, duration: Duration
         missed += cluster.publish_probe_to(OBSERVER, |heard| heard == node).await?.missed.len();
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    cluster.place.free_disk(node).map_err(wrong)?;
+    cluster.place.free_disk(node)?;
     done.observed.push(("complaints about the disk", complaints(cluster, node).saturating_sub(before) as f64));
     done.observed.push(("messages missed by those who can be reached", missed as f64));
     Ok(done)
@@ -49,17 +48,16 @@ fn complaints(cluster: &Cluster, node: usize) -> usize {
 /// The wall clock is off. Whoever lives by the monotonic clock does not notice.
 pub(super) async fn clock(cluster: &Cluster, node: usize, offset_s: i64, duration: Duration) -> Result<Done, Fault> {
     let mut done = Done::to("clock", cluster, node);
-    let wrong = |error: perennial_soak::netns::tools::PlaceError| error.to_string();
     let process = cluster.process(node)?;
     let before = process.view().neighbors.clone();
-    cluster.place.set_clock(node, offset_s).map_err(wrong)?;
+    cluster.place.set_clock(node, offset_s)?;
     tokio::time::sleep(duration).await;
     let lost = {
         let view = process.view();
         before.difference(&view.neighbors).filter(|id| view.lost_in_silence(id)).count()
     };
     let probe = cluster.publish_probe(node).await?;
-    cluster.place.set_clock(node, 0).map_err(wrong)?;
+    cluster.place.set_clock(node, 0)?;
     done.observed.push(("seconds the clock is off", offset_s as f64));
     done.observed.push(("neighbours lost by the clock", lost as f64));
     done.observed.push(("messages missed by those who can be reached", probe.missed.len() as f64));

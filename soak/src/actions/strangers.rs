@@ -12,11 +12,12 @@ use std::{
 use iroh::{EndpointAddr, EndpointId, SecretKey};
 use iroh_gossip::proto::TopicId;
 use perennial_soak::attack::{Kind, Tally};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Done, elapsed_ms, watch::Watch};
 use crate::{
+    books::{self, Connection},
     cluster::{Cluster, Fault},
     flood::{attacker, peer::Peer},
     plan::OBSERVER,
@@ -95,7 +96,7 @@ pub(super) async fn besiege(cluster: &Cluster, kind: Kind, count: usize) -> Resu
 
 async fn course(cluster: &Cluster, watch: &Watch<'_>, kind: Kind, count: usize) -> Result<Course, Fault> {
     let harness = |error: anyhow::Error| format!("a siege could not be carried out: {error:#}");
-    let (id, address) = observer(cluster)?;
+    let (id, address) = reached(cluster, OBSERVER)?;
     let soak = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let what = (kind, count, None);
     let mut attacker = attacker::Process::start(&soak, what, address, topic(TOPIC)).await.map_err(harness)?;
@@ -129,14 +130,15 @@ async fn visit(visitor: Peer, via: EndpointAddr) -> anyhow::Result<Option<Durati
     Ok(took)
 }
 
-fn topic(name: &str) -> TopicId {
+pub(super) fn topic(name: &str) -> TopicId {
     TopicId::from_bytes(*blake3::hash(name.as_bytes()).as_bytes())
 }
 
-fn observer(cluster: &Cluster) -> Result<(EndpointId, SocketAddr), Fault> {
-    let address = cluster.address(OBSERVER)?;
+/// Where strangers find a node.
+pub(super) fn reached(cluster: &Cluster, node: usize) -> Result<(EndpointId, SocketAddr), Fault> {
+    let address = cluster.address(node)?;
     let parts = address.split_once('@').and_then(|(id, at)| Some((id.parse().ok()?, at.parse().ok()?)));
-    parts.ok_or_else(|| format!("the observer has no address of the form ID@IP:PORT: {address}"))
+    parts.ok_or_else(|| format!("node {node} has no address of the form ID@IP:PORT: {address}"))
 }
 
 /// What the observer counts, by reason.
@@ -160,27 +162,24 @@ fn is_turned_away(reason: &str) -> bool {
 
 /// The number of the observer's latest connection.
 async fn last_number(cluster: &Cluster) -> Result<u64, Fault> {
-    Ok(connections(cluster).await?.iter().filter_map(|row| row["number"].as_u64()).max().unwrap_or(0))
+    Ok(connections(cluster).await?.iter().map(|row| row.number).max().unwrap_or(0))
 }
 
 /// Connections of the observer to anybody but the mesh that came after number `since`. Its history holds the last 256.
 async fn strangers_since(cluster: &Cluster, since: u64) -> Result<u64, Fault> {
     let ids: BTreeSet<String> = (0..cluster.len()).filter_map(|node| cluster.id(node).ok()).collect();
-    let is_meant = |row: &&Value| {
-        let is_stranger = row["peer"].as_str().is_some_and(|peer| !ids.contains(peer));
-        is_stranger && row["number"].as_u64().is_some_and(|number| number > since)
-    };
+    let is_meant = |row: &&Connection| row.number > since && !ids.contains(&row.peer);
     let all = connections(cluster).await?;
     // The visitor is the one that was let in.
     Ok((all.iter().filter(is_meant).count() as u64).saturating_sub(1))
 }
 
 /// Those that live and those that ended.
-async fn connections(cluster: &Cluster) -> Result<Vec<Value>, Fault> {
+async fn connections(cluster: &Cluster) -> Result<Vec<Connection>, Fault> {
     let mut all = Vec::new();
     for request in ["connections", "closed_connections"] {
         let answer = cluster.ask(OBSERVER, json!({"request": request})).await?;
-        all.extend(answer["connections"].as_array().into_iter().flatten().cloned());
+        all.extend(books::connections(&answer));
     }
     Ok(all)
 }

@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
+use perennial_soak::stats::percentile;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Done;
 use crate::{
     cluster::{Cluster, Fault},
-    flood::probes::percentile,
     plan::OBSERVER,
     scenario::strangers::{HEAP, LATENCY, STATUS, UNANSWERED},
 };
@@ -94,7 +94,7 @@ impl<'a> Watch<'a> {
             let phase = sent.iter().filter(|sent| from.is_none_or(|from| sent.at >= from) && sent.at < until);
             let took =
                 phase.filter_map(|sent| Some(arrived(sent)?.first.saturating_duration_since(sent.at.into_std())));
-            sorted_percentile(took.map(|took| took.as_secs_f64() * 1e3).collect())
+            percentile(&took.map(|took| took.as_secs_f64() * 1e3).collect::<Vec<_>>(), 99.0)
         };
         if let Some((before, during)) = p99_ms(None, attack).zip(p99_ms(Some(attack), end)) {
             done.observed.push(("p99 to a neighbour before ms", before));
@@ -109,7 +109,7 @@ impl<'a> Watch<'a> {
     fn report_looks(&self, done: &mut Done, attack: Instant, end: Instant) {
         let looks = self.looks.borrow();
         let in_siege = || looks.iter().filter(|look| look.at >= attack && look.at < end);
-        if let Some(p99_ms) = sorted_percentile(in_siege().map(|look| look.took_ms).collect()) {
+        if let Some(p99_ms) = percentile(&in_siege().map(|look| look.took_ms).collect::<Vec<_>>(), 99.0) {
             done.observed.push((STATUS, p99_ms));
         }
         let before = looks.iter().filter(|look| look.at < attack).filter_map(|look| look.heap_bytes).next_back();
@@ -149,9 +149,4 @@ impl<'a> Watch<'a> {
             self.looks.borrow_mut().push(Look { at, took_ms, heap_bytes });
         }
     }
-}
-
-fn sorted_percentile(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    percentile(&values, 99.0)
 }

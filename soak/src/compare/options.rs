@@ -8,7 +8,9 @@ use super::rows::Course;
 
 const HELP: &str = "\
 Every figure is of the kind where less is better, and the first subject is held against the second within
-pairs of runs that share their seed, in the order A B B A A B, so that neither always has the warmer machine.
+pairs of runs that share their seed. Times are measured first and alone, in the order A B B A A B, so that
+neither always has the warmer machine. Counts and sizes mostly wait, and wait side by side, both subjects of
+a pair at the same time.
 A ratio is claimed only if its whole interval (order statistics of the sign test, no assumption on how
 figures are spread) is on one side of 1. Five pairs reach 93.75 %, six 96.875 %; fewer than five show nothing.
 
@@ -19,7 +21,7 @@ Exit codes: 0 nothing wrong, 1 --a violates something exact, 2 unknown, 3 worse 
 
 Examples:
   cargo build --release -p perennial-node -p perennial-soak --features perennial-node/soak
-  target/release/perennial-soak compare --out runs/compare
+  target/release/perennial-soak compare --pairs 5 --out runs/compare
   target/release/perennial-soak compare --a target/release/perennial --b old/perennial P1 P2 --max-ratio P2=1.1
   target/release/perennial-soak compare --quick --pairs 1";
 
@@ -39,6 +41,9 @@ pub(crate) struct Options {
     /// Pairs of runs for every row
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=200))]
     pub pairs: u16,
+    /// Pairs that count or weigh, and do not time, at one moment: each is up to a hundred processes and 2 GB
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub parallel: u8,
     /// Everything random comes from here [default: random, printed first]
     #[arg(long)]
     pub seed: Option<u64>,

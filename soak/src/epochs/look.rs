@@ -8,8 +8,9 @@ use perennial_soak::proc_figures;
 use serde_json::{Value, json};
 
 use crate::{
+    books,
     cluster::Cluster,
-    run_format::{Barrier, Edges, Kind, Lingering, Retired, Store},
+    run_format::{Barrier, Edges, Lingering, Retired, Store},
     socket,
 };
 
@@ -96,19 +97,9 @@ fn on_peers(row: &mut Barrier, peers: &Value) {
 }
 
 fn on_ledger(row: &mut Barrier, ledger: &Value) {
-    for line in ledger["kinds"].as_array().into_iter().flatten() {
-        let (Some(kind), Some(spawned), Some(finished)) =
-            (line["kind"].as_str(), line["spawned"].as_u64(), line["finished"].as_u64())
-        else {
-            continue;
-        };
-        // Who asks is counted too, so these two move with every look.
-        if matches!(kind, "control-client" | "service") {
-            continue;
-        }
-        let (owned, orphans) = (line["owned"].as_u64(), line["orphans"].as_i64());
-        row.kinds.insert(kind.to_owned(), Kind { spawned, finished, owned, orphans });
-    }
+    // Who asks is counted too, so these two move with every look.
+    let kinds = books::kinds(ledger).filter(|(kind, _)| !matches!(*kind, "control-client" | "service"));
+    row.kinds.extend(kinds.map(|(kind, counts)| (kind.to_owned(), counts)));
     on_retirements(row, &ledger["retirements"]);
 }
 

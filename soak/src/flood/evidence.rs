@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use perennial_soak::attack::{Kind, Tally};
+use perennial_soak::{
+    attack::{Kind, Tally},
+    stats::percentile,
+};
 use serde::Serialize;
 
 use super::{
-    probes::{Answers, Probe, answers, percentile},
+    probes::{Answers, Probe, answers},
     samples::{Cap, Sample, between, last_at, peak, settled},
     victim::Software,
 };
@@ -184,8 +187,7 @@ pub(crate) fn evidence(
     let most = |from_s, until_s, figure: fn(&Sample) -> Option<f64>| peak(between(samples, from_s, until_s), figure);
     let mosts =
         |figure: fn(&Sample) -> Option<f64>| most(before_s, attack_s, figure).zip(most(attack_s, last_s, figure));
-    let mut answered_ms: Vec<f64> = felt.iter().map(|sample| sample.answered_ms).collect();
-    answered_ms.sort_by(f64::total_cmp);
+    let answered_ms: Vec<f64> = felt.iter().map(|sample| sample.answered_ms).collect();
     let drops = |sample: &Sample| sample.look.dropped_datagrams.map(|drops| drops as f64);
     let dropped_datagrams = last_at(samples, last_s, drops).zip(last_at(samples, attack_s, drops));
     Evidence {

@@ -1,5 +1,6 @@
-//! Probes: their text, what became of each, and percentiles. `[pure]`
+//! Probes: their text, and what became of each. `[pure]`
 
+use perennial_soak::stats::percentile;
 use serde::Serialize;
 
 /// One probe.
@@ -27,22 +28,15 @@ pub(crate) struct Answers {
 /// Sums up the probes published from `from_s` to just before `until_s`.
 pub(crate) fn answers(probes: &[Probe], from_s: f64, until_s: f64) -> Answers {
     let phase: Vec<&Probe> = probes.iter().filter(|probe| probe.at_s >= from_s && probe.at_s < until_s).collect();
-    let mut took_ms: Vec<f64> = phase.iter().filter_map(|probe| probe.took_ms).collect();
-    took_ms.sort_by(f64::total_cmp);
+    let took_ms: Vec<f64> = phase.iter().filter_map(|probe| probe.took_ms).collect();
     Answers {
         published: phase.len(),
         unanswered: phase.iter().filter(|probe| probe.echoes == 0).count(),
         duplicated: phase.iter().filter(|probe| probe.echoes > 1).count(),
         p50_ms: percentile(&took_ms, 50.0),
         p99_ms: percentile(&took_ms, 99.0),
-        max_ms: took_ms.last().copied(),
+        max_ms: took_ms.iter().copied().reduce(f64::max),
     }
-}
-
-/// The nearest-rank percentile of sorted values: the smallest that at least `percent` of them do not exceed.
-pub(crate) fn percentile(sorted: &[f64], percent: f64) -> Option<f64> {
-    let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.max(1) - 1).copied()
 }
 
 /// The content of probe `number`.
@@ -68,15 +62,6 @@ pub(crate) fn echo_number(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_are_values_that_occurred() {
-        let values: Vec<f64> = (1..=300).map(f64::from).collect();
-        assert_eq!(percentile(&values, 99.0), Some(297.0));
-        assert_eq!(percentile(&values, 50.0), Some(150.0));
-        assert_eq!(percentile(&values[..1], 99.0), Some(1.0));
-        assert_eq!(percentile(&[], 99.0), None);
-    }
 
     #[test]
     fn a_phase_counts_its_own_probes_only() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use perennial_soak::stats::percentile;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -86,9 +87,8 @@ pub(crate) fn between(samples: &[Sample], from_s: f64, until_s: f64) -> &[Sample
 
 /// The median of a figure within a second before and after a moment: a settled figure without its jitter.
 pub(crate) fn settled(samples: &[Sample], at_s: f64, figure: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
-    let mut values: Vec<f64> = between(samples, at_s - 1.0, at_s + 1.0).iter().filter_map(figure).collect();
-    values.sort_by(f64::total_cmp);
-    super::probes::percentile(&values, 50.0)
+    let values: Vec<f64> = between(samples, at_s - 1.0, at_s + 1.0).iter().filter_map(figure).collect();
+    percentile(&values, 50.0)
 }
 
 /// The largest value of a figure.

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use iroh::{EndpointAddr, EndpointId};
 use iroh_gossip::proto::TopicId;
+use perennial_soak::place::isolate;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
@@ -93,7 +94,8 @@ impl Victim {
         for topic in topics {
             command.arg("--topic").arg(topic.to_string());
         }
-        command.arg("--control").arg(&control).env_remove("IROH_SECRET").stderr(log);
+        isolate(&mut command);
+        command.arg("--control").arg(&control).stderr(log);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start the victim ({})", software.name()))?;
         let pid = child.id().context("the victim ended at once")?;

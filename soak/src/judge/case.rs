@@ -96,6 +96,16 @@ impl<'a> Case<'a> {
     }
 }
 
+/// Those of `rows` at which nodes had only just come to rest: what is kept of others for minutes is there still.
+pub(crate) fn ordinary<'a>(rows: &[&'a Barrier]) -> Vec<&'a Barrier> {
+    rows.iter().copied().filter(|row| row.deep != Some(true)).collect()
+}
+
+/// Those at which every timer had run out.
+pub(crate) fn deep<'a>(rows: &[&'a Barrier]) -> Vec<&'a Barrier> {
+    rows.iter().copied().filter(|row| row.deep == Some(true)).collect()
+}
+
 /// How a figure was told over `rows`.
 pub(crate) fn told<T>(rows: &[&Barrier], figure: impl Fn(&Barrier) -> Option<T>) -> Told<T> {
     let mut figures = Vec::new();

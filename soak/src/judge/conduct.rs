@@ -9,7 +9,8 @@ use super::{
 };
 use crate::run_format::{Barrier, Edges, Happened};
 
-/// I11: every message published into a calm mesh arrives everywhere, in time.
+/// I11: every message published into a calm mesh arrives everywhere, in time; and in a storm every one between two nodes
+/// that no fault touched.
 pub(crate) fn everything_arrives(case: &Case<'_>) -> Check {
     const ID: &str = "I11";
     let rows = case.observer();
@@ -32,13 +33,34 @@ pub(crate) fn everything_arrives(case: &Case<'_>) -> Check {
     if slowest_ms > case.record.info.thresholds.delivery_ms {
         return fail(ID, format!("{words}, at most {:.0} ms", case.record.info.thresholds.delivery_ms));
     }
-    pass(ID, words)
+    match storms_are_heard(rows) {
+        Ok(None) => pass(ID, words),
+        Ok(Some(in_storms)) => pass(ID, format!("{words}; {in_storms}")),
+        Err(why) => fail(ID, format!("{why}; {words}")),
+    }
+}
+
+/// What was heard in the storms, in words; `None` where nobody spoke. `Err` when something was lost between untouched nodes.
+fn storms_are_heard(rows: &[&Barrier]) -> Result<Option<String>, String> {
+    let sum = |figure: fn(&Barrier) -> Option<u64>| rows.iter().filter_map(|row| figure(row)).sum::<u64>();
+    let (untouched, missed) = (sum(|row| row.storm_untouched), sum(|row| row.storm_missed));
+    let (pairs, unheard) = (sum(|row| row.storm_pairs), sum(|row| row.storm_unheard));
+    let words = format!(
+        "in storms {} of {untouched} between nodes that no fault touched, {} of {pairs} between all",
+        untouched - missed.min(untouched),
+        pairs - unheard.min(pairs)
+    );
+    match rows.iter().find(|row| row.storm_missed.is_some_and(|missed| missed > 0)) {
+        Some(row) => Err(format!("{words}: {missed} missed, first in epoch {}", row.epoch)),
+        None => Ok((pairs > 0).then_some(words)),
+    }
 }
 
 /// I12: nothing arrives twice.
 pub(crate) fn nothing_arrives_twice(case: &Case<'_>) -> Check {
     const ID: &str = "I12";
-    match case.told(ID, 1, case.observer(), "duplicates", |row| row.duplicates) {
+    let twice = |row: &Barrier| Some(row.duplicates? + row.storm_twice.unwrap_or(0));
+    match case.told(ID, 1, case.observer(), "duplicates", twice) {
         Ok(figures) => match figures.iter().map(|(_, duplicates)| duplicates).sum::<u64>() {
             0 => pass(ID, "no message arrived twice".into()),
             duplicates => fail(ID, format!("{duplicates} messages reached an application twice")),

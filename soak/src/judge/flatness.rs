@@ -47,6 +47,17 @@ pub(crate) fn flatness(points: &[(f64, f64)], budget: f64, alpha: f64) -> Flatne
     last
 }
 
+/// As [`flatness`], of a series too short for a look: it may fail, if all of the slope is above the budget, and never passes.
+/// Five points are the least that can.
+pub(crate) fn few(points: &[(f64, f64)], budget: f64, alpha: f64) -> Flatness {
+    let slope = theil_sen(points, alpha);
+    let outcome = match slope {
+        Some(slope) if slope.lower > budget => Outcome::Fail,
+        Some(_) | None => Outcome::NotJudged,
+    };
+    Flatness { outcome, points: points.len(), slope }
+}
+
 /// The slope in words, in bytes per event.
 pub(crate) fn sentence(what: &str, flatness: &Flatness, budget: f64) -> String {
     let Some(Slope { estimate, lower, upper }) = flatness.slope else {
@@ -110,6 +121,16 @@ mod tests {
         let flat = flatness(&points, 512.0, ALPHA);
         assert_eq!((flat.outcome, flat.slope), (Outcome::Unknown, None));
         assert_eq!(sentence("heap", &flat, 512.0), "heap not judged: 11 epochs, the first look is at 12");
+    }
+
+    #[test]
+    fn a_few_points_can_fail_and_never_pass() {
+        let points = |count: i32, leak: f64| -> Vec<(f64, f64)> {
+            (0..count).map(|at| (f64::from(at) * 400.0, 4e6 + leak * f64::from(at) * 400.0)).collect()
+        };
+        assert_eq!(few(&points(5, 1024.0), 512.0, ALPHA).outcome, Outcome::Fail);
+        assert_eq!(few(&points(4, 1024.0), 512.0, ALPHA).outcome, Outcome::NotJudged, "chance does as much");
+        assert_eq!(few(&points(9, 0.0), 512.0, ALPHA).outcome, Outcome::NotJudged);
     }
 
     #[test]

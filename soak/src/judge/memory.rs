@@ -2,8 +2,8 @@
 
 use super::{
     Check, Outcome,
-    case::{Case, Told, fail, not_judged, pass, told, unknown},
-    flatness::{ALPHA, Flatness, flatness, sentence},
+    case::{Case, Told, deep, fail, not_judged, ordinary, pass, told, unknown},
+    flatness::{ALPHA, Flatness, few, flatness, sentence},
 };
 use crate::run_format::{Barrier, Store};
 
@@ -18,21 +18,26 @@ pub(crate) fn heap_points(case: &Case<'_>, rows: &[&Barrier]) -> Vec<(f64, f64)>
     rows.iter().filter_map(point).collect()
 }
 
-/// I7: the heap of the observer is flat, and no other node that lived throughout has provably grown.
+/// I7: the heap of the observer is flat, and no other node that lived throughout has provably grown. Deep barriers lie lower
+/// than the others by what nodes keep for minutes, so they are a series of their own, which may fail and is too short to pass.
 pub(crate) fn heap_is_flat(case: &Case<'_>) -> Check {
     const ID: &str = "I7";
     if let Err(answer) = case.told(ID, 2, case.observer(), "heap", |row| row.heap_bytes) {
         return answer;
     }
     let budget = case.record.info.thresholds.heap_bytes_per_event;
-    let observer = flatness(&heap_points(case, case.observer()), budget, ALPHA);
+    let at_rest = few(&heap_points(case, &deep(case.observer())), budget, ALPHA);
+    if at_rest.outcome == Outcome::Fail {
+        return fail(ID, sentence("heap at deep barriers", &at_rest, budget));
+    }
+    let observer = flatness(&heap_points(case, &ordinary(case.observer())), budget, ALPHA);
     let others = case.by_node.iter().filter(|(node, _)| **node != case.record.info.observer && case.lived(**node));
     let others: Vec<_> = others.collect();
     if observer.outcome != Outcome::Fail {
         // Many nodes are many chances to be wrong, so each gets its share of them.
         let alpha = ALPHA / others.len().max(1) as f64;
         for (node, rows) in others {
-            let other = flatness(&heap_points(case, rows), budget, alpha);
+            let other = flatness(&heap_points(case, &ordinary(rows)), budget, alpha);
             if other.outcome == Outcome::Fail {
                 return fail(ID, format!("{} at node {node}", sentence("heap", &other, budget)));
             }
@@ -41,11 +46,15 @@ pub(crate) fn heap_is_flat(case: &Case<'_>) -> Check {
     answer(ID, &observer, sentence("heap", &observer, budget))
 }
 
-/// I8: no bucket of live blocks is larger at every barrier than at the one before. All blocks of a heap are the one bucket
+/// I8: no bucket of live blocks is larger at every barrier than at the one before, and no store that only time bounds is
+/// larger at every deep one. All blocks of a heap are the one bucket
 /// that a node without a profiler can tell; of these every node that lived throughout is judged, of buckets the observer.
 pub(crate) fn no_bucket_climbs(case: &Case<'_>) -> Check {
     const ID: &str = "I8";
-    let rows = case.observer();
+    if let Some(why) = kept_for_good(case) {
+        return fail(ID, why);
+    }
+    let rows = &ordinary(case.observer());
     let mut names: Vec<&str> = rows.iter().flat_map(|row| row.buckets.keys().map(String::as_str)).collect();
     names.sort_unstable();
     names.dedup();
@@ -62,7 +71,7 @@ pub(crate) fn no_bucket_climbs(case: &Case<'_>) -> Check {
         // Many nodes are many chances to climb by chance.
         let least = if is_observer { BARRIERS_MIN } else { BARRIERS_MIN + 2 };
         let what = if is_observer { "all blocks".to_owned() } else { format!("all blocks of node {node}") };
-        match climb(rows, least, &what, |row| row.heap_blocks) {
+        match climb(&ordinary(rows), least, &what, |row| row.heap_blocks) {
             Ok(true) => judged.push(what),
             Err((Outcome::Unknown, _)) if !is_observer => {}
             Ok(false) => {}
@@ -77,6 +86,30 @@ pub(crate) fn no_bucket_climbs(case: &Case<'_>) -> Check {
 
 /// Fewer barriers climb by chance: one in 720 runs with six of them.
 const BARRIERS_MIN: usize = 6;
+
+/// A store that has no bound but time, and holds more at every deep barrier than at the one before: what is still there when
+/// every timer has run out is there for good. It takes one entry for fifty events, and more than one for every remote, since
+/// a view or a mesh may well be larger at the next one.
+fn kept_for_good(case: &Case<'_>) -> Option<String> {
+    const EVENTS_PER_ENTRY: u64 = 50;
+    for (node, rows) in case.by_node.iter().filter(|(node, _)| case.lived(**node)) {
+        let rows = deep(rows);
+        let names = rows.first().into_iter().flat_map(|row| &row.stores).filter(|(_, store)| store.cap.is_none());
+        for (name, _) in names {
+            let sizes: Option<Vec<(u64, u64)>> =
+                rows.iter().map(|row| Some((row.events, row.stores.get(name)?.size?))).collect();
+            let grows = |pair: &[(u64, u64)]| {
+                let events = pair[1].0.saturating_sub(pair[0].0);
+                pair[1].1.saturating_sub(pair[0].1) > (events / EVENTS_PER_ENTRY).max(case.remotes())
+            };
+            if let Some(sizes) = sizes.filter(|sizes| sizes.len() > 1 && sizes.windows(2).all(grows)) {
+                let sizes: Vec<String> = sizes.iter().map(|(_, size)| size.to_string()).collect();
+                return Some(format!("{name} of node {node} grew at every deep barrier: {}", sizes.join(" -> ")));
+            }
+        }
+    }
+    None
+}
 
 /// Whether a figure was judged and did not climb at every barrier; `Err` when it did, or when nobody can tell.
 fn climb(
@@ -105,7 +138,7 @@ fn climb(
 /// once had.
 pub(crate) fn resident_is_flat(case: &Case<'_>) -> Check {
     const ID: &str = "I9";
-    let rows = case.observer();
+    let rows = &ordinary(case.observer());
     if let Err(answer) = case.told(ID, 0, rows, "resident memory", |row| row.rss_bytes) {
         return answer;
     }

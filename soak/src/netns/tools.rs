@@ -48,6 +48,13 @@ pub enum PlaceError {
     },
 }
 
+/// A sentence, for whoever reports what went wrong in words.
+impl From<PlaceError> for String {
+    fn from(error: PlaceError) -> Self {
+        error.to_string()
+    }
+}
+
 impl PlaceError {
     /// Whether the machine lacks something, as opposed to something having gone wrong: exit code 69, not 70.
     pub fn is_lack(&self) -> bool {

@@ -3,6 +3,8 @@
 use perennial_soak::attack::Kind;
 use serde::{Deserialize, Serialize};
 
+use super::OBSERVER;
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
@@ -30,8 +32,10 @@ pub(crate) enum Step {
     Strangers { kind: Kind, count: usize },
     /// Strangers fill the observer to one below a cap, to the cap, and knock once more; then one leaves.
     Fill { cap: Cap },
-    /// Nothing happens until nobody remembers the strangers. Not an event.
+    /// Nothing happens until nobody remembers the strangers, or until every timer of a node has run out. Not an event.
     Quiet { for_ms: u64 },
+    /// Every store that only use fills is filled, so that what grows later has no excuse. Not an event.
+    Saturate { messages: usize, strangers: usize },
     /// `subscriber`'s application stops reading and `halted` stops altogether, while the observer publishes a burst.
     Slow { subscriber: usize, halted: usize, messages: usize },
     /// One more node is started under a resource limit, as `prlimit` names it.
@@ -103,7 +107,12 @@ impl Weather {
 impl Step {
     /// Whether it is an event, counted and judged per piece.
     pub(crate) fn is_event(&self) -> bool {
-        !matches!(self, Step::Probe { .. } | Step::Quiet { .. })
+        !matches!(self, Step::Probe { .. } | Step::Quiet { .. } | Step::Saturate { .. })
+    }
+
+    /// Whether the barrier after it is a deep one: nothing young is left for a leak to hide behind.
+    pub(crate) fn is_deep(&self) -> bool {
+        matches!(self, Step::Quiet { for_ms } if *for_ms >= super::DEEP_MS)
     }
 
     /// How many events it counts for: every stranger may leave as much behind as a node that was killed.
@@ -140,6 +149,7 @@ impl Step {
             | Step::Strangers { .. }
             | Step::Fill { .. }
             | Step::Quiet { .. }
+            | Step::Saturate { .. }
             | Step::Slow { .. }
             | Step::Constrain { .. }
             | Step::Part { .. }
@@ -149,6 +159,30 @@ impl Step {
             | Step::Clock { .. }
             | Step::Break { .. }
             | Step::Probe { .. } => &[],
+        }
+    }
+
+    /// Those of `nodes` nodes that it does something to: of what is said meanwhile, they need not hear.
+    pub(crate) fn touches(&self, nodes: usize) -> Vec<usize> {
+        match self {
+            Step::Rotate { node, .. }
+            | Step::Kill { node, .. }
+            | Step::Quit { node, .. }
+            | Step::Pause { node, .. }
+            | Step::ComeBack { node, .. }
+            | Step::Move { node }
+            | Step::Clock { node, .. } => vec![*node],
+            Step::Meet { nodes, .. } => nodes.to_vec(),
+            // Another one leaves and rejoins meanwhile, so that there is something to keep; a broken link has two ends.
+            Step::FillDisk { node, .. } => vec![*node, 1, 2],
+            Step::Break { node, .. } => vec![*node, OBSERVER],
+            Step::Slow { subscriber, halted, .. } => vec![*subscriber, *halted, OBSERVER],
+            Step::GiveUp { .. } | Step::Strangers { .. } | Step::Fill { .. } => vec![OBSERVER],
+            // What they hit is the mesh itself, or the lines between any two.
+            Step::Saturate { .. } | Step::Mass { .. } | Step::Part { .. } | Step::Weather { .. } => {
+                (0..nodes).collect()
+            }
+            Step::Rest { .. } | Step::Quiet { .. } | Step::Constrain { .. } | Step::Probe { .. } => Vec::new(),
         }
     }
 }
@@ -169,6 +203,9 @@ impl std::fmt::Display for Step {
             Step::Fill { cap: Cap::Node } => f.write_str("fill the node"),
             Step::Fill { cap: Cap::Listener } => f.write_str("fill a listener"),
             Step::Quiet { for_ms } => write!(f, "quiet for {} s", for_ms / 1000),
+            Step::Saturate { messages, strangers } => {
+                write!(f, "{messages} messages and {strangers} strangers a node fill tables")
+            }
             Step::Slow { subscriber, halted, .. } => write!(f, "n{subscriber} stops reading, n{halted} stops"),
             Step::Constrain { resource, value } => write!(f, "start with {value} {resource:?}"),
             Step::Part { groups, one_way: false, .. } => write!(f, "{} parts", groups.len()),

@@ -26,6 +26,8 @@ pub(crate) struct Barrier {
     pub waited_ms: Option<u64>,
     /// Whether the mesh was calm in time.
     pub drained: Option<bool>,
+    /// Whether every timer of a node had run out before; absent where not.
+    pub deep: Option<bool>,
     pub connections: Option<u64>,
     pub half_open: Option<u64>,
     pub neighbors: Option<u64>,
@@ -49,6 +51,13 @@ pub(crate) struct Barrier {
     pub missed: Option<u64>,
     pub duplicates: Option<u64>,
     pub deliveries: Option<u64>,
+    /// Messages of the storm: pairs of a speaker and a listener, those in which nothing arrived; of the pairs those that no
+    /// fault touched, and those of these in which nothing arrived, or it arrived twice.
+    pub storm_pairs: Option<u64>,
+    pub storm_unheard: Option<u64>,
+    pub storm_untouched: Option<u64>,
+    pub storm_missed: Option<u64>,
+    pub storm_twice: Option<u64>,
     pub latency_p50_ms: Option<f64>,
     pub latency_p99_ms: Option<f64>,
     pub latency_max_ms: Option<f64>,
@@ -125,8 +134,9 @@ macro_rules! columns {
 }
 
 columns!(Barrier, required: [epoch, node, events, at_ms], optional: [
-    id, waited_ms, drained, connections, half_open, neighbors, peers, foreign_doubles, unleased, tasks, heap_bytes,
-    heap_blocks, rss_bytes, anon_bytes, trimmed, fds, threads, missed, duplicates, deliveries, latency_p50_ms,
+    id, waited_ms, drained, deep, connections, half_open, neighbors, peers, foreign_doubles, unleased, tasks, heap_bytes,
+    heap_blocks, rss_bytes, anon_bytes, trimmed, fds, threads, missed, duplicates, deliveries, storm_pairs,
+    storm_unheard, storm_untouched, storm_missed, storm_twice, latency_p50_ms,
     latency_p99_ms, latency_max_ms, retired, retired_late, retire_max_ms, retire_p50_ms, retire_p99_ms, lingering,
     components, one_sided_edges, edges, panics, restarts, log_lines, error_lines
 ]);

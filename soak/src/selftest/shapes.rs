@@ -11,6 +11,9 @@ use crate::run_format::{
 
 const WARM_UP: u32 = 4;
 const EPOCHS: u32 = 12;
+/// Of them four are deep, and twelve are left for the slope.
+const DEEP_EPOCHS: u32 = 16;
+const DEEP_EVERY: u32 = 4;
 pub(super) const EVENTS: u32 = 50;
 const NODES: u32 = 4;
 const VIEW_MAX: u64 = 5;
@@ -30,7 +33,7 @@ pub(super) fn record_of_seed(name: &str, seed: u64) -> Record {
     let mut record = empty(name, "made up");
     let mut events = vec![injected()];
     let mut looks = Vec::new();
-    for epoch in 1..=WARM_UP + EPOCHS {
+    for epoch in 1..=WARM_UP + record.info.epochs {
         for node in 0..NODES {
             let mut row = healthy(epoch, node);
             let noise: f64 = (0..12).map(|_| rng.random_range(0.0..1.0)).sum::<f64>() - 6.0;
@@ -76,7 +79,7 @@ pub(super) fn empty(name: &str, subject: &str) -> Record {
         observer: 0,
         foreign: Vec::new(),
         warm_up_epochs: WARM_UP,
-        epochs: EPOCHS,
+        epochs: if has_deep_barriers(name) { DEEP_EPOCHS } else { EPOCHS },
         events_per_epoch: EVENTS,
         thresholds,
         deadlines,
@@ -104,6 +107,7 @@ fn healthy(epoch: u32, node: u32) -> Barrier {
         at_ms: u64::from(epoch) * 20_000,
         waited_ms: Some(9_000),
         drained: Some(true),
+        deep: None,
         id: Some(id(node)),
         lingering: None,
         connections: Some(connections),
@@ -123,6 +127,12 @@ fn healthy(epoch: u32, node: u32) -> Barrier {
         missed: (node == 0).then_some(0),
         duplicates: (node == 0).then_some(0),
         deliveries: (node == 0).then_some(1_000),
+        storm_pairs: (node == 0).then_some(330),
+        // Whoever is away at the moment hears nothing.
+        storm_unheard: (node == 0).then_some(40),
+        storm_untouched: (node == 0).then_some(120),
+        storm_missed: (node == 0).then_some(0),
+        storm_twice: (node == 0).then_some(0),
         latency_p50_ms: Some(1.0),
         latency_p99_ms: Some(2.0),
         latency_max_ms: Some(4.0),
@@ -162,6 +172,8 @@ fn shape(name: &str, epoch: u32, row: &mut Barrier) {
         "exceed-cap" if judged == 5 => high_water(row, 129),
         "deliver-twice" if judged == 10 => row.duplicates = Some(1),
         "lose" if judged == 10 => row.missed = Some(1),
+        "lose-in-storm" if judged == 10 => row.storm_missed = Some(1),
+        "deliver-twice-in-storm" if judged == 10 => row.storm_twice = Some(1),
         "retire-late" if judged >= 3 => retire_late(row),
         "grow-blocks" => more(&mut row.heap_blocks, 300 * u64::from(epoch)),
         "one-sided" if judged >= 5 => forget_first(row),
@@ -169,6 +181,8 @@ fn shape(name: &str, epoch: u32, row: &mut Barrier) {
         "crowded-view" if judged == 5 => {
             row.edges = Some(Edges((0..=VIEW_MAX as u32).map(|node| id(node + 1)).collect()));
         }
+        "leak-behind-young" => behind_young(row, events / 20),
+        "young-at-most-barriers" => behind_young(row, 0),
         "panic" if judged >= 3 => row.panics = Some(1),
         "restart" if judged >= 3 => row.restarts = Some(1),
         "stop-metric" if judged > 6 => row.heap_bytes = None,
@@ -181,6 +195,20 @@ fn shape(name: &str, epoch: u32, row: &mut Barrier) {
         "late-step-1MB" if judged == EPOCHS => more(&mut row.heap_bytes, 1 << 20),
         _ => {}
     }
+}
+
+fn has_deep_barriers(name: &str) -> bool {
+    matches!(name, "leak-behind-young" | "young-at-most-barriers")
+}
+
+/// A store holds some hundred entries for minutes, more or fewer of them, and `kept` of them for good: a few bytes an event,
+/// which no heap shows, and which a look at the store shows only once the young are gone.
+fn behind_young(row: &mut Barrier, kept: u64) {
+    let is_deep = row.epoch.is_multiple_of(DEEP_EVERY);
+    let young = if is_deep { 3 } else { 300 + 50 * (u64::from(row.epoch) * 37 % 11) };
+    row.deep = is_deep.then_some(true);
+    row.heap_bytes = row.heap_bytes.map(|bytes| bytes + 100 * (kept + young));
+    row.stores.insert("contacts".into(), Store { size: Some(kept + young), cap: None, high_water: None });
 }
 
 fn retire_late(row: &mut Barrier) {

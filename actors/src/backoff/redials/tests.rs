@@ -135,6 +135,20 @@ fn a_lost_duplicate_is_no_failure_while_the_other_lives() {
 }
 
 #[test]
+fn a_pause_of_our_own_may_be_cut_short_and_one_that_was_asked_for_may_not() {
+    let mut mesh = Script::new();
+    mesh.known = true;
+    (0..9).for_each(|_| mesh.fail(1, Failure::Silent));
+    assert!(mesh.pause(1) >= SECOND * 128);
+    mesh.table.hasten(&peer(1), mesh.now);
+    assert_eq!((mesh.dial(1), mesh.failures(1)), (Dial::Now, 9), "it is tried once, and not forgiven");
+    mesh.fail(1, Failure::Closed(Close::retry_after(CloseCode::FullGlobal, SECOND * 20)));
+    assert!(mesh.pause(1) >= SECOND * 150);
+    mesh.table.hasten(&peer(1), mesh.now);
+    assert!((SECOND * 20..=SECOND * 25).contains(&mesh.pause(1)), "{:?}", mesh.pause(1));
+}
+
+#[test]
 fn a_remote_that_dials_us_is_alive_and_its_count_stays() {
     let mut mesh = Script::new();
     (0..4).for_each(|_| mesh.fail(1, Failure::Silent));

@@ -148,6 +148,11 @@ impl Acquaintances {
         self.bootstrap.contains(peer)
     }
 
+    /// Everybody the application has named.
+    pub(super) fn named(&self) -> &[EndpointId] {
+        &self.bootstrap
+    }
+
     /// A remote that is no neighbour was lost or could not be reached.
     pub(super) fn on_lost(&mut self, peer: &EndpointId) {
         self.former_neighbors.retain(|former| former != peer);
@@ -176,16 +181,18 @@ impl Acquaintances {
         all
     }
 
-    /// Whom to join through now: while there is no neighbour, or a bootstrap peer has not answered.
+    /// Whom to join through now: while there is no neighbour, or a bootstrap peer has not answered. `is_due`: there is reason
+    /// not to wait for the pause to end.
     pub(super) fn next_join(
         &mut self,
         neighbors: &BTreeSet<EndpointId>,
+        is_due: bool,
         rng: &mut StdRng,
         now: Instant,
     ) -> Vec<EndpointId> {
         self.refusals.retain(|_, refused_at| now.duration_since(*refused_at) < REFUSAL_PAUSE);
         let is_alone = neighbors.is_empty();
-        if (!is_alone && self.unheard.is_empty()) || now < self.rejoin_at {
+        if (!is_alone && self.unheard.is_empty()) || (now < self.rejoin_at && !is_due) {
             return Vec::new();
         }
         self.rejoin_at = now + self.rejoin.next(rng);

@@ -70,13 +70,17 @@ impl State {
     /// The watchdog: joins again while there is no neighbour or a bootstrap peer has not answered, and asks a remote it
     /// knows while the view is not full. The protocol alone does neither, so a mesh under kills would fall into islands.
     fn look_for_neighbors(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let through = self.acquaintances.next_join(&self.neighbors, &mut self.rng, now);
+        let is_due = self.bootstrap.is_probe_due(now);
+        let chosen = self.acquaintances.next_join(&self.neighbors, is_due, &mut self.rng, now);
+        let through = if chosen.is_empty() { chosen } else { self.admit(chosen, now, effects) };
         if !through.is_empty() {
             effects.extend(self.feed(InEvent::Command(Command::Join(through)), DownReason::Evicted, now));
         }
         if (1..self.view_max).contains(&self.neighbors.len()) {
-            let is_busy = |peer: &EndpointId| self.contacts.get(peer).is_some();
-            if let Some(to) = self.acquaintances.next_request(&self.neighbors, is_busy, &mut self.rng, now) {
+            let (is_closed, named) = (self.bootstrap.is_closed(now), self.acquaintances.named().to_vec());
+            let is_busy = |peer: &EndpointId| self.contacts.get(peer).is_some() || (is_closed && named.contains(peer));
+            let chosen = self.acquaintances.next_request(&self.neighbors, is_busy, &mut self.rng, now);
+            for to in chosen.map(|one| self.admit(vec![one], now, effects)).unwrap_or_default() {
                 self.contacts.on_sent(to, false, now);
                 effects.push(Effect::Send { to, message: wire::neighbor_request() });
             }

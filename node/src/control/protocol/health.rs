@@ -24,7 +24,7 @@ pub(crate) struct Readiness {
 /// One condition of being ready.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Check {
-    /// `accepting`, `orphans` or `draining`.
+    /// `accepting`, `self-probe`, `orphans` or `draining`.
     pub(crate) name: String,
     pub(crate) ok: bool,
     /// A sentence, good or bad.

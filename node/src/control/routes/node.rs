@@ -8,12 +8,13 @@ use crate::{
     control::{
         answers,
         protocol::{
-            LedgerView, Peers, Status, Stopping, TicketView,
+            ErrorAnswer, LedgerView, Peers, Status, Stopping, TicketView,
             health::{Backends, Draining},
         },
     },
     lines::VERSION,
     node::{Ending, Node},
+    reload::{self, ReloadReport},
 };
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -23,6 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(ledger))
         .routes(routes!(backends))
         .routes(routes!(ticket))
+        .routes(routes!(reload))
         .routes(routes!(drain))
         .routes(routes!(stop))
 }
@@ -47,14 +49,25 @@ async fn ledger(State(node): State<Node>) -> Answer<LedgerView> {
 
 /// What the node depends on beyond its peers.
 #[utoipa::path(get, path = "/v1/backends", tag = "node", responses((status = 200, body = Backends)))]
-async fn backends() -> Json<Backends> {
-    Json(Backends { v: VERSION, backends: Vec::new() })
+async fn backends(State(node): State<Node>) -> Json<Backends> {
+    Json(answers::backends(&node))
 }
 
 /// The node's id, and the word that others join with.
 #[utoipa::path(get, path = "/v1/ticket", tag = "node", responses((status = 200, body = TicketView)))]
 async fn ticket(State(node): State<Node>) -> Json<TicketView> {
     Json(answers::ticket(&node))
+}
+
+/// Reads the settings anew and takes over what a running node can; all of it or nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/reload",
+    tag = "node",
+    responses((status = 200, body = ReloadReport), (status = 422, body = ErrorAnswer))
+)]
+async fn reload(State(node): State<Node>) -> Answer<ReloadReport> {
+    Ok(Json(reload::reload(&node).await?))
 }
 
 /// Drain and end, as the first SIGTERM does.

@@ -203,6 +203,7 @@ fn look(seconds: u64) -> Look {
             id: "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6".into(),
             version: "0.1.0".into(),
             uptime_s: 60.0 + seconds as f64,
+            self_probe: None,
             listen: vec!["127.0.0.1:4433".into()],
             topics: vec![topic("chat", 3), topic("news", 1)],
             neighbors: 3,

@@ -50,7 +50,8 @@ const IN_A_ROW: usize = 3;
 pub(crate) async fn measure(world: &World<'_>, percent: usize) -> Result<Figures, Fault> {
     let nodes = world.pick(50, 10);
     let cluster = world.mesh("mesh", nodes).await?;
-    tokio::time::sleep(world.seconds(30, 2)).await;
+    // Views are full once everybody has joined, and what waiting would add, a shuffle, stock does once a minute.
+    tokio::time::sleep(world.seconds(10, 2)).await;
     let mut victims: Vec<usize> = (0..nodes).filter(|node| *node != OBSERVER).collect();
     victims.shuffle(&mut world.rng());
     let since = Instant::now();

@@ -48,8 +48,8 @@ pub(crate) const QUICK: &str = "2 pairs of nodes instead of 12";
 /// QUIC gives a dead side up after 30 s of silence, and a close is repeated for a little longer.
 const KILL_LIMIT: Duration = Duration::from_secs(45);
 
-/// Who is still held after this long is kept, not forgotten.
-const VIEW_LIMIT: Duration = Duration::from_secs(20);
+/// Who is still held after this long, five times what is hoped for, is kept and not forgotten.
+const VIEW_LIMIT: Duration = Duration::from_secs(10);
 
 /// The other node of a pair.
 const GONE: usize = 1;

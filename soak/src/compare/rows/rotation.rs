@@ -6,10 +6,11 @@ use rand::RngExt;
 use serde_json::json;
 
 use crate::{
+    books,
     cluster::{Cluster, Fault},
     compare::{
         row::{Goal, Kind, Reading, Row, Unit},
-        world::{Figures, World, alive, figure, rotate, settled, status, trimmed_rss},
+        world::{Figures, World, alive, figure, heap_beyond, rotate, settled, status, trimmed_rss},
     },
     plan::OBSERVER,
 };
@@ -81,7 +82,9 @@ pub(crate) async fn measure(world: &World<'_>) -> Result<Figures, Fault> {
     alive(&cluster)?;
     let mut figures = Figures::default();
     figures.add("P1", unowned(&cluster, rest).await);
-    let left = figure(&after, "heap_bytes").and_then(|after| Ok(after - figure(&before, "heap_bytes")?));
+    // Every process lives, so that only a neighbour explains a connection.
+    let beyond = |status| heap_beyond(status, figure(status, "neighbors")?);
+    let left = beyond(&after).and_then(|after| Ok(after - beyond(&before)?));
     figures.add("P2", left.map(|left| Reading::Is(left / events as f64)));
     let growth = resident_then.and_then(|then| Ok(then / resident_before?));
     figures.add("P5", growth.map(Reading::Is));
@@ -96,11 +99,7 @@ async fn unowned(cluster: &Cluster, within: Duration) -> Result<Reading, Fault> 
     while least > 0.0 && std::time::Instant::now() < deadline {
         let ledger = cluster.ask(OBSERVER, json!({"request": "ledger"})).await?;
         let status = status(cluster, OBSERVER).await?;
-        let lines = ledger["kinds"].as_array().into_iter().flatten();
-        let tasks = lines
-            .filter(|line| line["kind"] == "connection")
-            .filter_map(|line| Some(line["spawned"].as_f64()? - line["finished"].as_f64()?))
-            .fold(0.0, f64::max);
+        let tasks = books::kind(&ledger, "connection").map_or(0.0, |kind| kind.alive() as f64);
         let held = figure(&status, "connections")?.max(tasks);
         least = least.min((held - figure(&status, "neighbors")?).max(0.0));
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -106,7 +106,7 @@ impl Script {
             Effect::Unask(peer) | Effect::Farewell(peer) | Effect::Release(peer) | Effect::Decline(peer) => {
                 self.settled += u64::from(self.open.remove(&seed_of(peer)).is_some());
             }
-            Effect::Send { .. } | Effect::Emit(_) | Effect::Count(..) => {}
+            Effect::Send { .. } | Effect::Hasten(_) | Effect::Emit(_) | Effect::Count(..) => {}
         }
     }
 }
@@ -140,6 +140,7 @@ fn describe(effect: &Effect) -> Option<String> {
         Effect::Farewell(peer) => format!("farewell {}", seed_of(peer)),
         Effect::Decline(peer) => format!("decline {}", seed_of(peer)),
         Effect::Release(peer) => format!("release {}", seed_of(peer)),
+        Effect::Hasten(peer) => format!("hasten {}", seed_of(peer)),
         Effect::Emit(Event::NeighborUp(peer)) => format!("up {}", seed_of(peer)),
         Effect::Emit(Event::NeighborDown { peer, .. }) => format!("down {}", seed_of(peer)),
         Effect::Emit(event) => format!("{event:?}"),

@@ -42,7 +42,7 @@ impl Net {
                 Effect::Ask { .. } | Effect::Unask(_) | Effect::Decline(_) => unreachable!("nobody decides here"),
                 Effect::Release(to) => self.wires.push_back((at, self.index(to), None)),
                 Effect::Emit(Event::Received(_)) => self.received[at] += 1,
-                Effect::Emit(_) | Effect::Count(..) => {}
+                Effect::Hasten(_) | Effect::Emit(_) | Effect::Count(..) => {}
             }
         }
     }

@@ -1,0 +1,154 @@
+//! What many threads can do to one gate, what is remembered of whom, and what is shown.
+
+use std::{
+    sync::{Barrier, atomic::AtomicUsize},
+    thread,
+};
+
+use rand::{SeedableRng, rngs::StdRng};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const THREADS: usize = 8;
+
+#[test]
+fn concurrent_failures_degrade_once_and_only_once() {
+    let (gate, now) = gate();
+    together(|seed| (0..100).for_each(|_| gate.fail(now, &mut rng(seed))));
+    let view = gate.lock().view();
+    assert_eq!((view.state, view.failures), (BackendState::Degraded, 3), "what came after the third says nothing new");
+    assert!(gate.is_closed() && !gate.is_probe_due(now + SECOND * 23) && gate.is_probe_due(now + SECOND * 37));
+}
+
+#[test]
+fn concurrent_success_and_failure_leave_one_truth() {
+    let (gate, now) = gate();
+    together(|seed| {
+        let mut rng = rng(seed);
+        for round in 0..200 {
+            match (seed + round) % 3 {
+                0 => gate.succeed(now),
+                _ => gate.fail(now, &mut rng),
+            }
+            let view = gate.line.snapshot.census(&Backend::AddressLookup, now);
+            assert!(view.failures <= 3 && (view.state == BackendState::Healthy) == (view.failures < 3), "{view:?}");
+        }
+    });
+    gate.fail(now, &mut rng(0));
+    gate.succeed(now);
+    let view = gate.lock().view();
+    assert_eq!((view.state, view.failures, gate.is_closed()), (BackendState::Healthy, 0, false));
+}
+
+#[test]
+fn of_many_that_ask_at_once_one_makes_the_probe() {
+    let (gate, start) = gate();
+    (0..3).for_each(|_| gate.fail(start, &mut rng(7)));
+    for _ in 0..20 {
+        let now = gate.lock().view().probe_at.expect("it is degraded");
+        let (probes, waiting) = (AtomicUsize::new(0), Barrier::new(THREADS));
+        together(|seed| {
+            let pass = gate.ask(1, now);
+            probes.fetch_add(usize::from(pass.is_ok()), Ordering::Relaxed);
+            // Nobody is through with the probe before everybody has asked.
+            waiting.wait();
+            if let Ok(pass) = pass {
+                assert!(pass.is_probe());
+                pass.fail(now, &mut rng(seed));
+            }
+        });
+        assert_eq!(probes.into_inner(), 1);
+    }
+    assert_eq!(gate.lock().view().saved, 20 * (THREADS as u64 - 1));
+}
+
+#[test]
+fn a_pass_that_is_dropped_lets_the_next_one_probe() {
+    let (gate, start) = gate();
+    (0..3).for_each(|_| gate.fail(start, &mut rng(7)));
+    let due = start + SECOND * 36;
+    let dropped = gate.ask(1, due).expect("the probe is due");
+    assert!(gate.ask(1, due).is_err());
+    drop(dropped);
+    gate.ask(1, due).expect("it is due again").succeed(due);
+    assert!(!gate.is_closed());
+}
+
+#[test]
+fn a_backend_is_remembered_while_it_is_held_or_has_something_to_tell() {
+    let start = Instant::now();
+    let backends = Backends::new(&Limits::default(), start);
+    let names = || backends.census(start).into_iter().map(|one| one.backend.to_string()).collect::<Vec<_>>();
+    let held = backends.gate(&named("held"), start);
+    (0..3).for_each(|_| backends.gate(&named("down"), start).fail(start, &mut rng(7)));
+    backends.gate(&named("failed once"), start).fail(start, &mut rng(7));
+    drop(backends.gate(&named("fine"), start));
+    backends.sweep(start + SECOND);
+    assert_eq!(names(), ["down", "failed once", "held"]);
+    backends.sweep(start + SECOND * 120);
+    assert_eq!(names(), ["down", "held"], "a failure is forgotten with its window");
+    backends.sweep(start + SECOND * 157);
+    assert_eq!(names(), ["held"], "nobody asked for two minutes after the probe was due");
+    drop(held);
+    backends.sweep(start + SECOND * 157);
+    assert_eq!(names(), [""; 0]);
+}
+
+#[test]
+fn beyond_the_bound_a_backend_is_used_as_if_it_were_healthy() {
+    let start = Instant::now();
+    let backends = Backends::new(&Limits::default(), start);
+    let _held: Vec<_> = (0..BACKENDS_MAX).map(|n| backends.gate(&named(&n.to_string()), start)).collect();
+    let one_more = backends.gate(&named("one more"), start);
+    (0..9).for_each(|_| one_more.fail(start, &mut rng(7)));
+    assert!(one_more.ask(1, start).is_ok_and(|pass| !pass.is_probe()));
+    assert_eq!(backends.census(start).len(), BACKENDS_MAX);
+}
+
+#[test]
+fn the_census_shows_what_the_breaker_knows() {
+    let start = Instant::now();
+    let backends = Backends::new(&Limits::default(), start);
+    let gate = backends.gate(&named("otlp"), start);
+    let shown = |now| backends.census(now).pop().expect("there is one");
+    assert_eq!((shown(start + SECOND).since, shown(start).next_probe), (SECOND, None));
+    let down = start + SECOND * 5;
+    (0..3).for_each(|_| gate.fail(down, &mut rng(7)));
+    assert!(gate.ask(4, down).is_err());
+    let view = shown(down + SECOND * 10);
+    assert_eq!((view.state.name(), view.failures, view.saved, view.since), ("degraded", 3, 4, SECOND * 10));
+    let probe_at = down + SECOND * 10 + view.next_probe.expect("it is degraded");
+    assert!((SECOND * 24..=SECOND * 37).contains(&probe_at.duration_since(down)));
+    let pass = gate.ask(1, probe_at).expect("it is due to the millisecond shown");
+    assert_eq!((shown(probe_at).state, shown(probe_at).next_probe), (BackendState::Probing, None));
+    pass.succeed(probe_at);
+    assert_eq!((shown(probe_at).state, shown(probe_at).failures, shown(probe_at).saved), (BackendState::Healthy, 0, 4));
+}
+
+fn gate() -> (Gate, Instant) {
+    let now = Instant::now();
+    (Gate::new("backend".into(), Settings::new(&Limits::default()), now, now), now)
+}
+
+fn named(name: &str) -> Backend {
+    Backend::Other(name.into())
+}
+
+fn rng(seed: usize) -> StdRng {
+    StdRng::seed_from_u64(seed as u64)
+}
+
+/// Runs `act` on all threads at once, each with a number of its own.
+fn together(act: impl Fn(usize) + Sync) {
+    let start = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        for seed in 0..THREADS {
+            let (start, act) = (&start, &act);
+            scope.spawn(move || {
+                start.wait();
+                act(seed);
+            });
+        }
+    });
+}
