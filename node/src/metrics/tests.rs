@@ -189,6 +189,22 @@ async fn names_types_units_and_labels_are_as_promised() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_readme_lists_every_metric_and_no_other() {
+    let [(one, _at_one), _two] = two_that_have_talked().await;
+    let page = Parsed::of(&scrape(&one, Format::OpenMetrics).await);
+    let told: BTreeSet<&str> = page.samples.iter().map(|sample| sample.name.as_str()).collect();
+    let rows = include_str!("../../../README.md").lines().filter(|line| line.starts_with("| `p"));
+    let names = rows.flat_map(|line| line.split('`'));
+    let is_metric = |name: &&str| name.starts_with("perennial_") || name.starts_with("process_");
+    let listed: BTreeSet<&str> = names.filter(is_metric).collect();
+    let only_of_some = |name: &&&str| !name.starts_with("perennial_heap_");
+    assert_eq!(
+        listed.iter().filter(only_of_some).collect::<Vec<_>>(),
+        told.iter().filter(only_of_some).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_label_tells_who_where_or_about_what() {
     let [(one, _at_one), (two, _at_two)] = two_that_have_talked().await;
     let page = scrape(&one, Format::OpenMetrics).await;
