@@ -9,9 +9,9 @@ use std::{
 };
 
 use axum::body::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
 use hyper::{
-    Request, StatusCode,
+    Request, Response, StatusCode,
     body::Incoming,
     client::conn::http1,
     header::{AUTHORIZATION, CONTENT_TYPE, HOST},
@@ -128,11 +128,12 @@ impl Api {
     ///
     /// Of a node that refuses, is not there, or does not begin to answer in time.
     pub(crate) async fn stream(&self, path: &str) -> Result<Events, Failure> {
-        let request = Request::get(path);
         let opened = timeout(self.answer_timeout, async {
-            match &self.place {
-                Place::Socket(path) => self.open(self.socket(path).await?, request).await,
-                Place::Address(address) => self.open(self.address(*address).await?, request).await,
+            let (mut connection, response) = self.begin(Request::get(path), Bytes::new()).await?;
+            let (status, body) = (response.status(), response.into_body());
+            match status.is_success() {
+                true => Ok(Events { node: self.clone(), connection, body, pieces: Pieces::default() }),
+                false => Err(refused(status, &self.whole(&mut connection, body).await?)),
             }
         });
         opened.await.unwrap_or_else(|_| Err(self.late()))
@@ -161,12 +162,19 @@ impl Api {
 
     async fn answer(&self, request: Builder, body: Bytes) -> Result<(StatusCode, Bytes), Failure> {
         let answered = timeout(self.answer_timeout, async {
-            match &self.place {
-                Place::Socket(path) => self.exchange(self.socket(path).await?, request, body).await,
-                Place::Address(address) => self.exchange(self.address(*address).await?, request, body).await,
-            }
+            let (mut connection, response) = self.begin(request, body).await?;
+            let status = response.status();
+            Ok((status, self.whole(&mut connection, response.into_body()).await?))
         });
         answered.await.unwrap_or_else(|_| Err(self.late()))
+    }
+
+    /// Asks on a connection of its own, up to the head of the answer.
+    async fn begin(&self, request: Builder, body: Bytes) -> Result<(Connection, Response<Incoming>), Failure> {
+        match &self.place {
+            Place::Socket(path) => self.send(self.socket(path).await?, request, body).await,
+            Place::Address(address) => self.send(self.address(*address).await?, request, body).await,
+        }
     }
 
     async fn socket(&self, path: &std::path::Path) -> Result<UnixStream, Failure> {
@@ -183,45 +191,27 @@ impl Api {
         })
     }
 
-    async fn exchange(
+    async fn send(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         request: Builder,
         body: Bytes,
-    ) -> Result<(StatusCode, Bytes), Failure> {
+    ) -> Result<(Connection, Response<Incoming>), Failure> {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
         let request = self.dressed(request).body(Full::new(body)).map_err(|error| self.broken(&error))?;
         let mut connection: Connection = Box::pin(async move { drop(connection.await) });
-        alongside(&mut connection, async {
-            let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            body.map(|body| (status, body.to_bytes())).map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-                Some(_) => Failure::new(Exit::Io, format!("the answer exceeds {ANSWER_BYTES_MAX} bytes")),
-                None => self.broken(&error),
-            })
-        })
-        .await
+        let sent = alongside(&mut connection, sender.send_request(request)).await;
+        sent.map(|response| (connection, response)).map_err(|error| self.broken(&error))
     }
 
-    async fn open(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        request: Builder,
-    ) -> Result<Events, Failure> {
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
-        let request = self.dressed(request).body(Full::new(Bytes::new())).map_err(|error| self.broken(&error))?;
-        let mut connection: Connection = Box::pin(async move { drop(connection.await) });
-        let sent = alongside(&mut connection, sender.send_request(request)).await;
-        let response = sent.map_err(|error| self.broken(&error))?;
-        let (status, body) = (response.status(), response.into_body());
-        if status.is_success() {
-            return Ok(Events { node: self.clone(), connection, body, pieces: Pieces::default() });
-        }
-        let reason = alongside(&mut connection, Limited::new(body, ANSWER_BYTES_MAX).collect()).await;
-        Err(reason.map_or_else(|error| self.broken(&error), |reason| refused(status, &reason.to_bytes())))
+    /// The rest of an answer.
+    async fn whole(&self, connection: &mut Connection, body: Incoming) -> Result<Bytes, Failure> {
+        let body = alongside(connection, Limited::new(body, ANSWER_BYTES_MAX).collect()).await;
+        body.map(Collected::to_bytes).map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => Failure::new(Exit::Io, format!("the answer exceeds {ANSWER_BYTES_MAX} bytes")),
+            None => self.broken(&error),
+        })
     }
 
     fn dressed(&self, request: Builder) -> Builder {
