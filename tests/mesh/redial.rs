@@ -21,8 +21,9 @@ async fn a_full_remote_is_not_dialed_before_it_said() {
     let (remote, ours) = (world.raw(RawOptions::default()).await, world.ours().await);
     let at_ours = ours.join(topic_id, &[remote.addr()]).await;
     for _ in 0..2 {
-        remote.accept().await.close_with(Close { code: CloseCode::FullGlobal, retry_after: Some(hint) });
+        let connection = remote.accept().await;
         let closed_at = Instant::now();
+        connection.close_with(Close { code: CloseCode::FullGlobal, retry_after: Some(hint) });
         let refused = remote.refuse_until(closed_at + hint).await;
         assert_eq!(refused, 0, "dialed before the pause that was asked for was over");
     }
@@ -42,8 +43,8 @@ async fn the_pauses_of_a_flapping_remote_grow() {
         let connection = remote.accept().await;
         let pause = closed_at.map_or(Duration::ZERO, |closed_at| closed_at.elapsed());
         assert!(pause >= least, "dialed again after {pause:?}, before {least:?}");
-        connection.close_with(Close { code: CloseCode::Internal, retry_after: None });
         closed_at = Some(Instant::now());
+        connection.close_with(Close { code: CloseCode::Internal, retry_after: None });
     }
     eventually(PATIENCE, "the census tells of the pause", async || {
         let census = ours.census().await;
