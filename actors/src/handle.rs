@@ -3,12 +3,14 @@
 //! Nothing here does any work; a handle holds the sending end of its topic's command inbox, and when the last of those
 //! is dropped the topic leaves. The thinking is in `topic/state.rs`.
 
+use std::{pin::Pin, task::Poll};
+
 use bytes::Bytes;
 use iroh::EndpointId;
 use iroh_gossip::proto::TopicId;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::{error::PublishError, operation::Operation};
+use crate::{error::PublishError, limits::CONTENT_MAX, operation::Operation};
 
 /// One membership of one topic. The topic is left when its last handle, publisher and event stream are dropped.
 #[derive(Debug)]
@@ -95,9 +97,24 @@ impl Publisher {
     }
 
     async fn hand_over(&self, content: Bytes) -> Result<Receipt, PublishError> {
+        self.enqueue(content).await?.await
+    }
+
+    /// As [`Publisher::publish`], but waits only until the topic has room for one more message, not until it has been sent:
+    /// for whoever has many at once. They are sent in the order in which they were queued, also if what is returned here is
+    /// dropped, and together where they fit into one packet. No span tells of it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Publisher::publish`]; what becomes known only later is told by the future that is returned.
+    pub async fn enqueue(&self, content: impl Into<Bytes>) -> Result<Enqueued, PublishError> {
+        let content = content.into();
+        if content.len() > CONTENT_MAX {
+            return Err(PublishError::TooLarge { size: content.len(), limit: CONTENT_MAX });
+        }
         let (reply, receipt) = oneshot::channel();
         self.commands.send(Command::Publish { content, reply }).await.map_err(|_| PublishError::Closed)?;
-        receipt.await.unwrap_or(Err(PublishError::Closed))
+        Ok(Enqueued { receipt })
     }
 
     /// The active view (HyParView) at this moment: the remotes this node gossips with directly.
@@ -108,6 +125,20 @@ impl Publisher {
     /// Waits until the topic has at least one neighbour; false when it closed first.
     pub async fn joined(&self) -> bool {
         self.neighbors.clone().wait_for(|neighbors| !neighbors.is_empty()).await.is_ok()
+    }
+}
+
+/// A message that waits for its turn, or has had it: a future of its [`Receipt`]. Cancel-safe; dropping it takes nothing back.
+#[derive(Debug)]
+pub struct Enqueued {
+    receipt: oneshot::Receiver<Result<Receipt, PublishError>>,
+}
+
+impl Future for Enqueued {
+    type Output = Result<Receipt, PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.receipt).poll(context).map(|told| told.unwrap_or(Err(PublishError::Closed)))
     }
 }
 

@@ -69,7 +69,7 @@ pub use census::{BackendCensus, BackendState, Census};
 pub use close::{Close, CloseCode};
 pub use counters::{Counts, Reason, Stage};
 pub use error::{JoinError, MeshGone, PublishError, SetLimitsError, SpawnError};
-pub use handle::{DownReason, Event, Events, Message, Publisher, Receipt, TopicHandle};
+pub use handle::{DownReason, Enqueued, Event, Events, Message, Publisher, Receipt, TopicHandle};
 pub use history::{ClosedBy, ClosedConnection};
 pub use iroh_gossip::proto::TopicId;
 pub use ledger::{Kind, Ledger, LedgerReport};

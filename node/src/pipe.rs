@@ -2,9 +2,9 @@
 //!
 //! A line that nobody could hear is said on stderr, with the reason; it is never kept for later.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
-use perennial::{PublishError, Publisher, limits::CONTENT_MAX};
+use perennial::{Enqueued, PublishError, Publisher, Receipt, limits::CONTENT_MAX};
 use tokio::{io::AsyncRead, sync::watch, time::timeout};
 
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
 /// otherwise be spoken into an empty room. As long as a dial may take.
 const FIRST_NEIGHBOR_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Lines handed to the topic whose receipts are awaited. As many as wait for a topic by default.
+const UNRECEIPTED_MAX: usize = 64;
+
 /// The pipe of one node.
 #[derive(Debug)]
 pub(crate) struct Pipe<R> {
@@ -26,24 +29,47 @@ pub(crate) struct Pipe<R> {
     topic: String,
     /// The newest target that was already waited for.
     waited_generation: u64,
+    /// The lines that are under way, in their order.
+    unreceipted: VecDeque<Enqueued>,
 }
 
 impl<R: AsyncRead + Unpin> Pipe<R> {
     pub(crate) fn new(source: R, target: watch::Receiver<Option<PipeTarget>>, topic: String) -> Self {
-        Self { lines: LineReader::new(source, CONTENT_MAX), target, topic, waited_generation: 0 }
+        Self {
+            lines: LineReader::new(source, CONTENT_MAX),
+            target,
+            topic,
+            waited_generation: 0,
+            unreceipted: VecDeque::new(),
+        }
     }
 
     /// Publishes line by line until the input ends.
     pub(crate) async fn run(mut self) {
         loop {
-            match self.lines.next().await {
-                Ok(Input::Line(line)) => self.on_line(line).await,
-                Ok(Input::TooLong(size)) => {
-                    say(format_args!("line of {size} bytes exceeds {CONTENT_MAX}; it was not published"));
+            let may_read = self.unreceipted.len() < UNRECEIPTED_MAX;
+            tokio::select! {
+                biased; // What has happened is told before the next thing does.
+                receipt = first(&mut self.unreceipted) => {
+                    self.unreceipted.pop_front();
+                    self.tell(receipt);
                 }
-                Ok(Input::End) => return,
-                Err(error) => return say(format_args!("standard input ended: {error}")),
+                line = self.lines.next(), if may_read => match line {
+                    Ok(Input::Line(line)) => self.on_line(line).await,
+                    Ok(Input::TooLong(size)) => {
+                        say(format_args!("line of {size} bytes exceeds {CONTENT_MAX}; it was not published"));
+                    }
+                    Ok(Input::End) => break,
+                    Err(error) => {
+                        say(format_args!("standard input ended: {error}"));
+                        break;
+                    }
+                },
             }
+        }
+        while let Some(enqueued) = self.unreceipted.pop_front() {
+            let receipt = enqueued.await;
+            self.tell(receipt);
         }
     }
 
@@ -51,7 +77,14 @@ impl<R: AsyncRead + Unpin> Pipe<R> {
         let Some(publisher) = self.publisher().await else {
             return say(format_args!("{} is not joined; the line was not published", self.topic));
         };
-        match publisher.publish(line).await {
+        match publisher.enqueue(line).await {
+            Ok(enqueued) => self.unreceipted.push_back(enqueued),
+            Err(error) => self.tell(Err(error)),
+        }
+    }
+
+    fn tell(&self, receipt: Result<Receipt, PublishError>) {
+        match receipt {
             Ok(receipt) => {
                 if receipt.neighbors == 0 {
                     say(format_args!("nobody heard that: {} has no neighbor", self.topic));
@@ -88,5 +121,13 @@ impl<R: AsyncRead + Unpin> Pipe<R> {
                 }
             }
         }
+    }
+}
+
+/// What became of the first of them; never if there is none. Cancel-safe.
+async fn first(unreceipted: &mut VecDeque<Enqueued>) -> Result<Receipt, PublishError> {
+    match unreceipted.front_mut() {
+        Some(first) => first.await,
+        None => std::future::pending().await,
     }
 }
