@@ -11,6 +11,7 @@ use iroh::{
     protocol::Router,
 };
 use iroh_gossip::{
+    api::GossipTopic,
     net::{GOSSIP_ALPN, Gossip},
     proto::TopicId,
 };
@@ -59,10 +60,19 @@ impl Stock {
 
     /// Joins a topic through `bootstrap`; does not wait for a neighbour.
     pub async fn join(&self, topic: TopicId, bootstrap: &[EndpointAddr]) -> Topic {
+        let topic = self.subscribe(topic, bootstrap).await;
+        Topic::stock(self.name.clone(), topic.expect("a stock node that was not shut down lets us join"))
+    }
+
+    /// As [`Self::join`], with the library's own handle.
+    ///
+    /// # Errors
+    ///
+    /// When the node was shut down.
+    pub async fn subscribe(&self, topic: TopicId, bootstrap: &[EndpointAddr]) -> Result<GossipTopic> {
         self.learn(bootstrap);
         let ids = bootstrap.iter().map(|addr| addr.id).collect();
-        let topic = self.gossip.subscribe(topic, ids).await.expect("a stock node that was not shut down lets us join");
-        Topic::stock(self.name.clone(), topic)
+        Ok(self.gossip.subscribe(topic, ids).await?)
     }
 
     /// Connections open at this moment, by the endpoint's own metrics.
