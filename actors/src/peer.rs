@@ -4,7 +4,7 @@
 //! it once there is nothing left to supervise. It never awaits the network: its children do. What to do is decided in
 //! `peer/state.rs`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use iroh::{Endpoint, EndpointId};
 use n0_future::time::Instant;
@@ -36,7 +36,7 @@ mod passage;
 mod redial;
 pub(crate) mod state;
 
-use loops::Loop;
+use loops::{Loop, Loops};
 use passage::Passage;
 use redial::Redial;
 use state::{Effect, State};
@@ -100,7 +100,7 @@ pub(crate) struct PeerState {
     /// Of topics that wait for an attempt; at most one of each is held.
     wishes: Vec<WishWatch>,
     state: State,
-    loops: BTreeMap<u64, Loop>,
+    loops: Loops,
     dial: Option<(Child, Passage)>,
     /// At the last tick no topic waited for the dial.
     is_dial_unwanted: bool,
@@ -129,7 +129,7 @@ impl Actor for Peer {
             peer,
             on_idle,
             shared,
-            loops: BTreeMap::new(),
+            loops: Loops::default(),
             dial: None,
             is_dial_unwanted: false,
             handled: 0,
@@ -296,7 +296,7 @@ impl PeerState {
     }
 
     fn on_connection_ended(&mut self, myself: &ActorRef<PeerMsg>, number: u64, exit: Exit<Closed>) {
-        let ended = self.loops.remove(&number);
+        let ended = self.loops.remove(number);
         let lived = ended.as_ref().map_or_else(Duration::default, |one| one.since.elapsed());
         let how = match &exit {
             Exit::Finished(closed) => closed.end.gone(),
@@ -329,7 +329,7 @@ impl PeerState {
 
     fn on_close(&mut self, myself: &ActorRef<PeerMsg>, seat: Option<u64>, order: Order) {
         let is_meant = |one: &Loop| seat.is_none_or(|seat| one.seat == seat);
-        let meant: Vec<_> = self.loops.iter().filter(|(_, one)| is_meant(one)).map(|(number, _)| *number).collect();
+        let meant: Vec<_> = self.loops.iter().filter(|(_, one)| is_meant(one)).map(|(number, _)| number).collect();
         for number in meant {
             self.order(number, order);
         }
@@ -341,7 +341,7 @@ impl PeerState {
     fn on_tick(&mut self, myself: &ActorRef<PeerMsg>) {
         let now = Instant::now();
         let frozen_timeout = self.shared.connections.limits.frozen_timeout;
-        for (number, one) in &mut self.loops {
+        for (number, one) in self.loops.iter_mut() {
             if one.pulse.is_frozen(now, frozen_timeout) {
                 tracing::warn!(peer = %self.peer.fmt_short(), number, "connection loop is frozen; killing it");
                 self.shared.connections.counters.count(Reason::ClosedFrozen);
@@ -350,13 +350,13 @@ impl PeerState {
             }
         }
         let is_neighbor = self.shared.connections.routes.is_neighbor(&self.peer);
-        for one in self.loops.values() {
+        for (_, one) in self.loops.iter() {
             one.source.note_rtt(one.path_and_rtt().1);
             one.source.life().note_view(is_neighbor, now);
         }
         self.give_up_unwanted();
         let loops = &self.loops;
-        let leases = |number| loops.get(&number).map_or(0, |one: &Loop| one.leases_of_topics());
+        let leases = |number| loops.get(number).map_or(0, |one: &Loop| one.leases_of_topics());
         let effects = self.state.on_tick(now, leases);
         self.apply(myself, effects);
     }
@@ -388,7 +388,7 @@ impl PeerState {
             match effect {
                 Effect::Dial => self.dial(myself),
                 Effect::Route(number) => {
-                    let mut sources: Vec<_> = self.loops.iter().map(|(of, one)| (*of, one.source.clone())).collect();
+                    let mut sources: Vec<_> = self.loops.iter().map(|(of, one)| (of, one.source.clone())).collect();
                     // The routed one first; the rest only for whoever is spoken to over one of them.
                     sources.sort_by_key(|(of, _)| Some(*of) != number);
                     let sources = sources.into_iter().map(|(_, source)| source).collect();
@@ -396,23 +396,23 @@ impl PeerState {
                 }
                 Effect::Signal(signal) => self.shared.connections.routes.signal(self.peer, signal),
                 Effect::Keep(number) => {
-                    if let Some(one) = self.loops.get_mut(&number) {
+                    if let Some(one) = self.loops.get_mut(number) {
                         one.kept = one.source.upgrade();
                     }
                 }
                 Effect::LetGo(number) => {
-                    if let Some(one) = self.loops.get_mut(&number) {
+                    if let Some(one) = self.loops.get_mut(number) {
                         one.kept = None;
                     }
                 }
                 Effect::Supersede(number) => {
-                    if let Some(one) = self.loops.get(&number) {
+                    if let Some(one) = self.loops.get(number) {
                         one.source.supersede();
                     }
                 }
                 Effect::Unclaimed(number) => {
                     self.shared.connections.counters.count(Reason::ClosedUnclaimed);
-                    if let Some(one) = self.loops.get(&number) {
+                    if let Some(one) = self.loops.get(number) {
                         one.source.mark_unclaimed();
                     }
                 }
@@ -425,7 +425,7 @@ impl PeerState {
     }
 
     fn order(&mut self, number: u64, order: Order) {
-        if let Some(one) = self.loops.get_mut(&number)
+        if let Some(one) = self.loops.get_mut(number)
             && let Some(orders) = one.orders.take()
         {
             one.source.life().depart(Departure::Ordered, Instant::now());
@@ -482,7 +482,7 @@ impl PeerState {
 
     fn on_census(&self, collector: &CensusCollector) {
         let now = Instant::now();
-        let connections = self.loops.iter().map(|(number, one)| one.census(*number, now)).collect();
+        let connections = self.loops.iter().map(|(number, one)| one.census(number, now)).collect();
         let standstill = self.redial.standstill();
         let census = PeerCensus {
             id: self.peer,

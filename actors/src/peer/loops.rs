@@ -13,6 +13,51 @@ use crate::{
     supervisor::{Child, Exit, Pulse},
 };
 
+/// The connection loops of one remote, by number. Two at most that live, and those that are ending; a tree has room for eleven
+/// from the first on.
+#[derive(Default)]
+pub(super) struct Loops {
+    all: Vec<(u64, Loop)>,
+}
+
+impl Loops {
+    /// Adds the loop of a connection, which has a number of its own.
+    pub(super) fn insert(&mut self, number: u64, one: Loop) {
+        self.all.reserve_exact(1);
+        self.all.push((number, one));
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<Loop> {
+        let at = self.all.iter().position(|(of, _)| *of == number)?;
+        Some(self.all.remove(at).1)
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<&Loop> {
+        self.iter().find(|(of, _)| *of == number).map(|(_, one)| one)
+    }
+
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Loop> {
+        self.iter_mut().find(|(of, _)| *of == number).map(|(_, one)| one)
+    }
+
+    /// In the order in which they began.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Loop)> {
+        self.all.iter().map(|(number, one)| (*number, one))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Loop)> {
+        self.all.iter_mut().map(|(number, one)| (*number, one))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
 /// One connection loop and what is known of it from outside.
 pub(super) struct Loop {
     pub(super) seat: u64,
