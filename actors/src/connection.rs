@@ -242,8 +242,10 @@ pub(crate) async fn run(
         }
         std::future::pending().await
     };
-    let send = SendHalf::new(&connection, outbox, &context.limits, &unknown_topics).run(&parting);
-    let receive = ReceiveHalf::new(&connection, number, side, &context, &unknown_topics).run();
+    // By reference: a future that owns what it was made of holds it twice.
+    let mut send_half = SendHalf::new(&connection, outbox, &context.limits, &unknown_topics);
+    let receive_half = ReceiveHalf::new(&connection, number, side, &context, &unknown_topics);
+    let (send, receive) = (send_half.run(&parting), receive_half.run());
     tokio::pin!(send, receive);
     let (mut end, still_receiving) = tokio::select! {
         // Verdicts before work: a connection that is to end must not be kept alive by traffic.

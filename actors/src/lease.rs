@@ -49,6 +49,42 @@ pub(crate) enum Urgency {
     Membership,
 }
 
+/// An outbox that has this much room left for payload, in frames, is crowded. As many as a topic queues before it looks again:
+/// what it forwards in one turn, halved, because more than two outboxes are seldom crowded by the same turn.
+const CROWDED_BELOW: usize = 32;
+
+/// How long a topic waits for one remote in a row, at most.
+const PATIENCE_MAX: Duration = Duration::from_millis(250);
+
+/// Patience comes back this much slower than it is spent: a remote that reads a little, again and again, can make others wait for
+/// a third of the time and not for all of it.
+const PATIENCE_REGAINED_IN: u32 = 2;
+
+/// How much longer a remote is waited for. `[pure]`
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    left: Duration,
+    at: Instant,
+}
+
+impl Patience {
+    fn new(now: Instant) -> Self {
+        Self { left: PATIENCE_MAX, at: now }
+    }
+
+    /// Spends `pause` of it; false if there is not that much.
+    fn spend(&mut self, pause: Duration, now: Instant) -> bool {
+        let regained = now.saturating_duration_since(self.at) / PATIENCE_REGAINED_IN;
+        self.left = (self.left + regained).min(PATIENCE_MAX);
+        self.at = now;
+        let is_enough = self.left >= pause;
+        if is_enough {
+            self.left -= pause;
+        }
+        is_enough
+    }
+}
+
 /// Why a frame was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SendRefused {
@@ -101,6 +137,7 @@ struct OutboxState {
     frames_max: usize,
     membership_reserve: usize,
     full_since: Mutex<Option<Instant>>,
+    patience: Mutex<Patience>,
     superseded: AtomicBool,
     unclaimed: AtomicBool,
     overflowed: CancellationToken,
@@ -127,6 +164,7 @@ pub(crate) fn outbox(life: Arc<Life>, perennial: bool, limits: &Limits) -> (Leas
         frames_max: limits.outbox_frames_max,
         membership_reserve: limits.outbox_membership_reserve,
         full_since: Mutex::new(None),
+        patience: Mutex::new(Patience::new(Instant::now())),
         superseded: AtomicBool::new(false),
         unclaimed: AtomicBool::new(false),
         overflowed: CancellationToken::new(),
@@ -157,10 +195,19 @@ impl Lease {
         self.hold.sender.is_closed() || self.hold.state.superseded.load(Ordering::Relaxed)
     }
 
-    /// How long this outbox has been full, if it is.
-    pub(crate) fn full_for(&self, now: Instant) -> Option<Duration> {
-        let full_since = *self.hold.state.full_since.lock().expect("no holder panics");
-        full_since.map(|since| now.duration_since(since))
+    /// Whether there is hardly room for payload.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let state = &self.hold.state;
+        self.hold.sender.capacity() <= state.membership_reserve + CROWDED_BELOW.min(state.frames_max / 4)
+            || state.bytes.load(Ordering::Relaxed) > state.bytes_max / 4 * 3
+    }
+
+    /// Whether its remote is to be waited for, for `pause`, until there is room. Not for ever: one that does not read must not
+    /// hold up the others.
+    pub(crate) fn is_worth_waiting(&self, pause: Duration, now: Instant) -> bool {
+        self.is_crowded()
+            && !self.hold.sender.is_closed()
+            && self.hold.state.patience.lock().expect("no holder panics").spend(pause, now)
     }
 
     /// Queues one item without waiting.
@@ -362,9 +409,30 @@ mod tests {
         assert!(!outbox.overflowed().is_cancelled());
         assert_eq!(lease.send(frame(10), Urgency::Membership, now), Err(SendRefused::Full));
         assert!(outbox.overflowed().is_cancelled(), "no room even for membership: a slow peer");
-        assert!(lease.full_for(now).is_some());
+        assert!(outbox.gauge().is_full_for(now, Duration::ZERO));
         while outbox.next_now().is_some() {}
-        assert_eq!(lease.full_for(now), None, "an emptied outbox is not full");
+        assert!(!outbox.gauge().is_full_for(now, Duration::ZERO), "an emptied outbox is not full");
+    }
+
+    #[tokio::test]
+    async fn a_crowded_outbox_is_waited_for_until_it_is_emptied_or_patience_ends() {
+        let (start, pause) = (Instant::now(), Duration::from_millis(10));
+        let (lease, mut outbox) = outbox(life(), true, &limits());
+        assert!(!lease.is_worth_waiting(pause, start), "there is room");
+        lease.send(frame(10), Urgency::Payload, start).expect("room for payload");
+        assert!(lease.is_worth_waiting(pause, start));
+        while outbox.next_now().is_some() {}
+        assert!(!lease.is_worth_waiting(pause, start), "emptied");
+        lease.send(frame(10), Urgency::Payload, start).expect("room for payload");
+        let mut now = start;
+        let mut waited = Duration::ZERO;
+        // Never emptied, for ten seconds.
+        while now < start + Duration::from_secs(10) {
+            let waits = lease.is_worth_waiting(pause, now);
+            waited += if waits { pause } else { Duration::ZERO };
+            now += pause;
+        }
+        assert!((Duration::from_secs(3)..Duration::from_secs(6)).contains(&waited), "waited {waited:?} of ten seconds");
     }
 
     #[tokio::test]

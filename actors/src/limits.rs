@@ -206,6 +206,17 @@ pub struct Limits {
     pub shuffle_interval: Duration,
     /// How long message content is kept to answer a Graft. Stock keeps 30 s, which costs half a gigabyte in a burst.
     pub message_retention: Duration,
+    /// Content in bytes that one topic keeps for so long; beyond it the oldest goes early. A second of the fastest rate at
+    /// which small messages still arrive, with room to spare. Guess.
+    pub message_cache_bytes_max: usize,
+    /// A message that was announced and has not come after this long is asked for (Graft), and then from one announcer after
+    /// the other, in half the time each. Longer than a message takes on the tree through nodes that are busy: each one asked for
+    /// although it was on its way adds a link to the tree, and duplicates. Stock waits 80 and 40 ms.
+    pub graft_timeout: Duration,
+    /// What neighbours that are not pushed a message are told of it (IHave) is gathered for this long. Only who has lost its
+    /// way in the tree waits for it. Stock gathers for 5 ms: at 200 messages a second
+    /// that is a packet for every message on every link that is not of the tree, three times as many as carry messages.
+    pub announce_interval: Duration,
 }
 
 impl Default for Limits {
@@ -287,6 +298,9 @@ impl Limits {
         restart_period: Duration::from_secs(60),
         shuffle_interval: Duration::from_secs(20),
         message_retention: Duration::from_secs(10),
+        message_cache_bytes_max: 4 << 20,
+        graft_timeout: Duration::from_millis(200),
+        announce_interval: Duration::from_millis(50),
     };
     /// The same limits for `max` connections: a quarter is left for our own dials, an eighth is kept for known remotes, and
     /// what is bounded by these follows. Says nothing about whether `max` makes sense; [`Limits::validate`] does.

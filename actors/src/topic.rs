@@ -5,7 +5,7 @@
 //! when it is done with it: that is what keeps connections alive, and nothing else does.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -47,15 +47,16 @@ use state::{Effect, Memory, State};
 /// Frames handled in one turn. Large enough to coalesce writes, small enough that commands and clocks get their turn.
 const FRAMES_PER_TURN: usize = 64;
 
+/// Clocks that are due wait this long for the frames that are here. Guess; a tenth of the shortest time anybody waits for a
+/// node.
+const CLOCK_PATIENCE: Duration = Duration::from_millis(200);
+
 /// Commands handled in one turn.
 const COMMANDS_PER_TURN: usize = 16;
 
-/// How long publishers wait after a payload found an outbox full. Two flights on a local network; a guess, to be changed
-/// when the overload scenario delivers less than it could.
-const PUBLISH_PAUSE: Duration = Duration::from_millis(5);
-
-/// An outbox that has been full for longer than this belongs to a slow remote, for whom no publisher waits.
-const PUBLISH_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a topic takes neither frames nor commands when an outbox is crowded, before it looks again. As short as the timer
+/// allows and still longer than a send half takes to write a batch.
+const CROWD_PAUSE: Duration = Duration::from_millis(2);
 
 /// The receiving ends of a topic, and what the application watches. They outlive the loop.
 #[derive(Debug)]
@@ -99,13 +100,18 @@ pub(crate) struct Topic {
     context: TopicContext,
     inboxes: Arc<TopicInboxes>,
     state: State,
-    leases: HashMap<EndpointId, Lease>,
+    leases: BTreeMap<EndpointId, Lease>,
     pending: Pending,
     asking: Asking,
     /// The last frame encoded: a broadcast sends the same one to every eager neighbour.
     encoded: Option<(ProtoMessage, Bytes)>,
-    publish_at: Instant,
+    /// Whose outboxes were crowded by what was last forwarded. Until there is room again, or patience ends, nothing more is
+    /// taken that would have to be dropped for them: whoever sends to us is slowed by flow control, back to the publisher.
+    crowded: Vec<EndpointId>,
+    resume_at: Instant,
     payloads_dropped: usize,
+    /// The state's count of changes of the view when it was last shown.
+    shown: Option<u64>,
 }
 
 impl Topic {
@@ -123,12 +129,14 @@ impl Topic {
             context,
             inboxes,
             state,
-            leases: HashMap::new(),
+            leases: BTreeMap::new(),
             pending,
             asking,
             encoded: None,
-            publish_at: now,
+            crowded: Vec::new(),
+            resume_at: now,
             payloads_dropped: 0,
+            shown: None,
         }
     }
 
@@ -137,32 +145,39 @@ impl Topic {
         let inboxes = self.inboxes.clone();
         let (mut frames, mut commands) = (inboxes.frames.lock().await, inboxes.commands.lock().await);
         let memory = inboxes.memory.lock().expect("no holder panics").clone();
-        let effects = self.state.on_restart(memory, Instant::now());
-        self.apply(effects);
+        let now = Instant::now();
+        let effects = self.state.on_restart(memory, now);
+        self.apply(effects, now);
         let nursery = self.context.common.nursery.clone();
+        // Registered once, not once for every frame.
+        let (leaving, strike) = (leave.cancelled(), nursery.faults.strike(Loop::Topic, None));
+        let (clock, news) = (sleep_until(self.state.next_deadline()), inboxes.signals.wait());
+        tokio::pin!(leaving, strike, clock, news);
         loop {
             heartbeat.beat();
-            let now = Instant::now();
-            let publish_at = self.publish_at;
-            let held_back = publish_at > now;
+            let deadline = self.state.next_deadline();
+            if clock.deadline() != deadline {
+                clock.as_mut().reset(deadline);
+            }
+            let (resume_at, held_back) = (self.resume_at, self.is_held_back(Instant::now()));
             tokio::select! {
                 // Leave first, then clocks, then news, then the application, then remotes. Waking takes one; the turn
                 // below then takes a handful from every inbox, so no arm starves another.
                 biased;
-                _ = leave.cancelled() => break,
-                strike = nursery.faults.strike(Loop::Topic, None) => {
+                _ = &mut leaving => break,
+                strike = &mut strike => {
                     strike.land().await;
                     return TopicEnd::Injected;
                 }
-                _ = sleep_until(self.state.next_deadline()) => {}
-                _ = sleep_until(publish_at), if held_back => {}
-                _ = inboxes.signals.wait() => {}
+                _ = &mut clock => {}
+                _ = sleep_until(resume_at), if held_back => {}
+                _ = &mut news => news.set(inboxes.signals.wait()),
                 command = commands.recv(), if !held_back => match command {
                     Some(command) => self.on_command(command),
                     None => break,
                 },
-                delivery = frames.recv() => match delivery {
-                    Some(delivery) => self.on_delivery(delivery),
+                delivery = frames.recv(), if !held_back => match delivery {
+                    Some(delivery) => self.on_delivery(delivery, Instant::now()),
                     // The route table holds a sender as long as the topic is joined.
                     None => break,
                 },
@@ -179,19 +194,24 @@ impl Topic {
     /// Takes a handful of everything that is waiting. Returns how many frames that was.
     fn turn(&mut self, frames: &mut mpsc::Receiver<Delivery>, commands: &mut mpsc::Receiver<Command>) -> usize {
         self.note_sizes(frames.len(), commands.len());
-        let effects = self.state.on_deadlines(Instant::now());
-        self.apply(effects);
-        self.give_up_pending();
+        let now = Instant::now();
         let mut taken = 0;
         while taken < FRAMES_PER_TURN
+            && !self.is_held_back(now)
             && let Ok(delivery) = frames.try_recv()
         {
-            self.on_delivery(delivery);
+            self.on_delivery(delivery, now);
             taken += 1;
+        }
+        // What a clock is about to ask for again may be waiting in the inbox.
+        if frames.is_empty() || self.state.next_deadline() + CLOCK_PATIENCE <= now {
+            let effects = self.state.on_deadlines(now);
+            self.apply(effects, now);
+            self.give_up_pending(now);
         }
         self.on_signals(frames);
         for _ in 0..COMMANDS_PER_TURN {
-            if self.publish_at > Instant::now() {
+            if self.is_held_back(now) {
                 break;
             }
             match commands.try_recv() {
@@ -210,24 +230,27 @@ impl Topic {
         self.inboxes.gauges.note(&LoopSizes { leases, pending, frames, commands }, self.state.sizes());
     }
 
-    fn on_delivery(&mut self, delivery: Delivery) {
-        let now = Instant::now();
+    fn on_delivery(&mut self, delivery: Delivery, now: Instant) {
         let Delivery { from, connection, what } = delivery;
         // Before the answer: a remote that was restarted speaks over a new connection, and the old one is dead.
-        self.follow(from, connection);
+        let is_followed = self.follow(from, connection);
         let effects = match what {
             Delivered::Message(inbound) => self.state.on_message(from, connection, inbound, now),
             Delivered::StreamEnded => self.state.on_stream_ended(from, connection, now),
         };
-        self.apply(effects);
-        self.follow(from, connection);
+        self.apply(effects, now);
+        if !is_followed {
+            // What it said may have made it a contact.
+            self.follow(from, connection);
+        }
     }
 
     /// Holds a lease on whoever we are in touch with. A newer connection than the one we hold is always followed: its
-    /// remote may have been restarted. An older one only where the other side decides (`peer/state.rs`).
-    fn follow(&mut self, peer: EndpointId, connection: u64) {
+    /// remote may have been restarted. An older one only where the other side decides (`peer/state.rs`). Returns whether
+    /// we held one on this connection already.
+    fn follow(&mut self, peer: EndpointId, connection: u64) -> bool {
         let follows = match self.leases.get(&peer) {
-            Some(lease) if lease.connection() == connection => false,
+            Some(lease) if lease.connection() == connection => return true,
             Some(lease) => lease.connection() < connection || (lease.is_perennial() && self.context.common.me < peer),
             None => true,
         };
@@ -237,6 +260,7 @@ impl Topic {
         {
             self.leases.insert(peer, lease);
         }
+        false
     }
 
     fn on_command(&mut self, command: Command) {
@@ -244,7 +268,7 @@ impl Topic {
         match command {
             Command::Join(peers) => {
                 let effects = self.state.on_join(peers, now);
-                self.apply(effects);
+                self.apply(effects, now);
                 self.remember();
             }
             Command::Publish { content, reply } => {
@@ -252,7 +276,7 @@ impl Topic {
                 let outcome = self.state.on_publish(content, now).map(|(repeated, effects)| {
                     self.payloads_dropped = 0;
                     self.context.common.traffic.note_published();
-                    self.apply(effects);
+                    self.apply(effects, now);
                     Receipt { neighbors, dropped: self.payloads_dropped, repeated }
                 });
                 // A publisher that stopped waiting has still published.
@@ -262,20 +286,20 @@ impl Topic {
     }
 
     fn on_signals(&mut self, frames: &mut mpsc::Receiver<Delivery>) {
+        let now = Instant::now();
         let all = self.inboxes.signals.take();
         if all.values().any(|news| news.gone.is_some()) {
             // What a lost connection delivered before it ended is already in the inbox and comes first.
             for _ in 0..frames.len() {
                 match frames.try_recv() {
-                    Ok(delivery) => self.on_delivery(delivery),
+                    Ok(delivery) => self.on_delivery(delivery, now),
                     Err(_) => break,
                 }
             }
         }
-        let now = Instant::now();
         for (peer, number, is_approved) in self.asking.take() {
             let effects = self.state.on_verdict(peer, number, is_approved, now);
-            self.apply(effects);
+            self.apply(effects, now);
         }
         for (peer, news) in all {
             if let Some(how) = news.gone {
@@ -283,7 +307,7 @@ impl Topic {
                 // The state forgets what it had asked of this remote, so nobody waits for an answer.
                 self.pending.take(&peer);
                 let effects = self.state.on_gone(peer, how, now);
-                self.apply(effects);
+                self.apply(effects, now);
             }
             if news.reachable {
                 self.on_reachable(peer);
@@ -324,27 +348,28 @@ impl Topic {
         }
     }
 
-    fn apply(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
+    fn apply(&mut self, mut effects: Vec<Effect>, now: Instant) {
+        for effect in effects.drain(..) {
             match effect {
-                Effect::Send { to, message } => self.send(to, message),
+                Effect::Send { to, message } => self.send(to, message, now),
                 Effect::Farewell(peer) => self.farewell(peer),
                 Effect::Release(peer) => self.release(peer),
                 Effect::Decline(peer) => self.decline(peer),
                 Effect::Ask { peer, number } => self.asking.ask(peer, number),
                 Effect::Unask(peer) => self.asking.unask(&peer),
                 Effect::Hasten(peer) => self.context.common.redials.hasten(&peer),
-                Effect::Emit(event) => self.emit(event),
+                Effect::Emit(event) => self.emit(event, now),
                 Effect::Count(reason, count) => self.context.common.counters.add(reason, count),
             }
         }
+        self.state.reuse(effects);
     }
 
-    fn emit(&self, event: Event) {
+    fn emit(&self, event: Event, now: Instant) {
         if let Event::Received(message) = &event {
             self.context.common.traffic.note_delivered();
             if let Some(lease) = self.leases.get(&message.delivered_from) {
-                lease.note_novel(Instant::now());
+                lease.note_novel(now);
             }
         }
         // Nobody listening is fine: a publisher need not.
@@ -355,15 +380,18 @@ impl Topic {
         let _unheard = lease.send(self.outgoing(wire::farewell_frame(), false), Urgency::Payload, now);
     }
 
-    fn send(&mut self, to: EndpointId, message: ProtoMessage) {
+    fn send(&mut self, to: EndpointId, message: ProtoMessage, now: Instant) {
         if self.pending.is_waiting(&to) && self.context.common.routes.lease(&to).is_some() {
             // What has been waiting goes first.
             self.on_reachable(to);
         }
         let class = wire::classify(&message);
         let last = class == Class::Disconnect;
-        let Some(frame) = self.encode(message, class) else { return };
-        let now = Instant::now();
+        let Some(mut frame) = self.encode(message, class) else { return };
+        if class == Class::Announce {
+            let Some(news) = self.state.trim_announcement(&to, frame) else { return };
+            frame = news;
+        }
         let urgency = match class {
             // Walks and shuffles are repeated by the protocol. If they could claim the reserve, a remote that makes us
             // forward them could make us close our other neighbours as slow.
@@ -372,11 +400,17 @@ impl Topic {
             Class::Membership | Class::Disconnect => Urgency::Membership,
         };
         for _ in 0..2 {
+            let outgoing = self.outgoing(frame.clone(), last);
             let Some(lease) = self.lease(to) else { break };
-            match lease.send(self.outgoing(frame.clone(), last), urgency, now) {
-                Ok(()) if class == Class::Payload => return self.context.common.traffic.note_sent(),
+            match lease.send(outgoing, urgency, now) {
+                Ok(()) if class == Class::Payload => {
+                    if lease.is_crowded() && !self.crowded.contains(&to) {
+                        self.crowded.push(to);
+                    }
+                    return self.context.common.traffic.note_sent();
+                }
                 Ok(()) => return,
-                Err(SendRefused::Full) => return self.on_full(to, class, now),
+                Err(SendRefused::Full) => return self.on_full(class),
                 // The connection ended under our hands; perhaps there is another.
                 Err(SendRefused::Closed) => drop(self.leases.remove(&to)),
             }
@@ -390,27 +424,33 @@ impl Topic {
         }
     }
 
-    fn on_full(&mut self, to: EndpointId, class: Class, now: Instant) {
+    fn on_full(&mut self, class: Class) {
         self.context.common.counters.count(Reason::OutboxFull);
         if class == Class::Payload {
             self.payloads_dropped += 1;
-            let full_for = self.leases.get(&to).and_then(|lease| lease.full_for(now));
-            if full_for.is_some_and(|full_for| full_for < PUBLISH_PATIENCE) {
-                self.publish_at = now + PUBLISH_PAUSE;
-            }
         }
     }
 
-    /// The lease we hold on `peer`, or one on a connection it already has.
-    fn lease(&mut self, peer: EndpointId) -> Option<Lease> {
-        if let Some(lease) = self.leases.get(&peer)
-            && !lease.is_stale()
-        {
-            return Some(lease.clone());
+    /// Whether somebody is waited for.
+    fn is_held_back(&mut self, now: Instant) -> bool {
+        if self.crowded.is_empty() || self.resume_at > now {
+            return !self.crowded.is_empty();
         }
-        let lease = self.context.common.routes.lease(&peer)?;
-        self.leases.insert(peer, lease.clone());
-        Some(lease)
+        let leases = &self.leases;
+        self.crowded.retain(|peer| leases.get(peer).is_some_and(|lease| lease.is_worth_waiting(CROWD_PAUSE, now)));
+        self.resume_at = now + CROWD_PAUSE;
+        !self.crowded.is_empty()
+    }
+
+    /// The lease we hold on `peer`, or one on a connection it already has.
+    fn lease(&mut self, peer: EndpointId) -> Option<&Lease> {
+        match self.leases.entry(peer) {
+            Entry::Occupied(held) if !held.get().is_stale() => Some(held.into_mut()),
+            entry => {
+                let lease = self.context.common.routes.lease(&peer)?;
+                Some(entry.insert_entry(lease).into_mut())
+            }
+        }
     }
 
     fn wait_for(&mut self, peer: EndpointId, frames: VecDeque<Bytes>) {
@@ -424,11 +464,10 @@ impl Topic {
     }
 
     /// An answer that never came must not keep contacts for ever.
-    fn give_up_pending(&mut self) {
-        let now = Instant::now();
+    fn give_up_pending(&mut self, now: Instant) {
         for peer in self.pending.take_overdue(now) {
             let effects = self.state.on_gone(peer, Gone::NotDialed, now);
-            self.apply(effects);
+            self.apply(effects, now);
         }
     }
 
@@ -466,14 +505,9 @@ impl Topic {
 
     /// Shows the application and a possible successor where we stand.
     fn publish_view(&mut self) {
-        let changed = self.inboxes.neighbors.send_if_modified(|shown| {
-            let same = shown.len() == self.state.neighbors().len() && self.state.neighbors().eq(shown.iter().copied());
-            if !same {
-                *shown = self.state.neighbors().collect();
-            }
-            !same
-        });
-        if changed {
+        let current = self.state.view_changes();
+        if self.shown.replace(current) != Some(current) {
+            self.inboxes.neighbors.send_replace(self.state.neighbors().collect());
             self.remember();
         }
         self.inboxes.contacts.store(self.state.contacts(), Ordering::Relaxed);

@@ -155,7 +155,7 @@ impl<'a> ReceiveHalf<'a> {
     }
 
     /// Ends when the connection is closed, by either side, and everything that had arrived is handed on.
-    pub(super) async fn run(self) -> ConnectionEnd {
+    pub(super) async fn run(&self) -> ConnectionEnd {
         let mut readers = FuturesUnordered::new();
         let mut accepted = 0;
         let mut hello = Hello::new(self.context.limits.first_frame_timeout, Instant::now());
@@ -332,6 +332,15 @@ impl<'a> ReceiveHalf<'a> {
     /// again nothing waits.
     async fn deliver(&self, inbox: &mut Inbox, what: Delivered) {
         let Some(open) = &inbox.open else { return };
+        let delivery = Delivery { from: self.peer, connection: self.number, what };
+        let delivery = match open.try_send(delivery) {
+            Ok(()) => {
+                inbox.is_stuck = false;
+                return;
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return self.context.counters.count(Reason::TopicUnknown),
+            Err(mpsc::error::TrySendError::Full(delivery)) => delivery,
+        };
         let patience = match (inbox.is_stuck, self.perennial) {
             (true, _) => Duration::ZERO,
             (false, true) => self.context.limits.slow_peer_timeout / 2,
@@ -340,7 +349,7 @@ impl<'a> ReceiveHalf<'a> {
         match timeout(patience, open.reserve()).await {
             Ok(Ok(place)) => {
                 inbox.is_stuck = false;
-                place.send(Delivery { from: self.peer, connection: self.number, what });
+                place.send(delivery);
             }
             Ok(Err(_closed)) => self.context.counters.count(Reason::TopicUnknown),
             Err(_elapsed) => {

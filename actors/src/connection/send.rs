@@ -33,6 +33,8 @@ pub(super) struct SendHalf<'a> {
     streams: HashMap<TopicId, SendStream>,
     /// Finished streams whose last bytes may not have been acknowledged. At most one per topic.
     finishing: HashMap<TopicId, SendStream>,
+    /// Frames for one topic that are written in one go. Empty between batches; only its room is kept.
+    run: Vec<Bytes>,
 }
 
 impl<'a> SendHalf<'a> {
@@ -42,11 +44,19 @@ impl<'a> SendHalf<'a> {
         limits: &'a Limits,
         unknown_topics: &'a UnknownTopics,
     ) -> Self {
-        Self { connection, outbox, limits, unknown_topics, streams: HashMap::new(), finishing: HashMap::new() }
+        Self {
+            connection,
+            outbox,
+            limits,
+            unknown_topics,
+            streams: HashMap::new(),
+            finishing: HashMap::new(),
+            run: Vec::new(),
+        }
     }
 
     /// Ends when the last lease is gone, or when it is told to part.
-    pub(super) async fn run(mut self, parting: &CancellationToken) -> ConnectionEnd {
+    pub(super) async fn run(&mut self, parting: &CancellationToken) -> ConnectionEnd {
         loop {
             let first = tokio::select! {
                 biased; // An order is not kept waiting by a full outbox.
@@ -57,9 +67,8 @@ impl<'a> SendHalf<'a> {
                     None => return self.retire().await,
                 },
             };
-            let batch = self.take_batch(first);
             // A remote that does not take one batch in this time is slow, whatever its queue looks like.
-            match timeout(self.limits.slow_peer_timeout, self.write(batch)).await {
+            match timeout(self.limits.slow_peer_timeout, self.write_batch(first)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(lost)) => return lost,
                 Err(_elapsed) => return ConnectionEnd::SlowPeer,
@@ -67,58 +76,56 @@ impl<'a> SendHalf<'a> {
         }
     }
 
-    fn take_batch(&mut self, first: Outgoing) -> Vec<Outgoing> {
-        let mut batch = vec![first];
-        while batch.len() < BATCH_MAX {
-            match self.outbox.next_now() {
-                Some(item) => batch.push(item),
-                None => break,
-            }
-        }
-        batch
-    }
-
-    /// Writes a batch, runs of frames for one topic in one go.
-    async fn write(&mut self, batch: Vec<Outgoing>) -> Result<(), ConnectionEnd> {
-        let mut run: Vec<Bytes> = Vec::with_capacity(batch.len() + 1);
+    /// Writes what is waiting, up to a batch of it, runs of frames for one topic in one go.
+    async fn write_batch(&mut self, first: Outgoing) -> Result<(), ConnectionEnd> {
         let mut run_topic = None;
-        for item in batch {
-            let (topic, frame, last) = match item {
-                Outgoing::Frame { topic, frame, last } => (topic, Some(frame), last),
-                Outgoing::Finish { topic } => (topic, None, true),
-                Outgoing::Decline { topic } => {
-                    self.unknown_topics.note(topic);
-                    (topic, None, true)
-                }
-            };
-            if run_topic.is_some_and(|open| open != topic) {
-                self.write_run(&mut run_topic, &mut run).await?;
-            }
-            if let Some(frame) = frame {
-                run_topic = Some(topic);
-                run.push(frame);
-            }
-            if last {
-                self.write_run(&mut run_topic, &mut run).await?;
-                self.finish(topic);
-            }
+        let mut next = Some(first);
+        for taken in 1.. {
+            let Some(item) = next else { break };
+            self.write(item, &mut run_topic).await?;
+            next = if taken < BATCH_MAX { self.outbox.next_now() } else { None };
         }
-        self.write_run(&mut run_topic, &mut run).await
+        self.write_run(&mut run_topic).await
     }
 
-    async fn write_run(&mut self, topic: &mut Option<TopicId>, run: &mut Vec<Bytes>) -> Result<(), ConnectionEnd> {
+    /// Adds one item to the run, which is written first if the item is of another topic, and after it if it is the last.
+    async fn write(&mut self, item: Outgoing, run_topic: &mut Option<TopicId>) -> Result<(), ConnectionEnd> {
+        let (topic, frame, last) = match item {
+            Outgoing::Frame { topic, frame, last } => (topic, Some(frame), last),
+            Outgoing::Finish { topic } => (topic, None, true),
+            Outgoing::Decline { topic } => {
+                self.unknown_topics.note(topic);
+                (topic, None, true)
+            }
+        };
+        if run_topic.is_some_and(|open| open != topic) {
+            self.write_run(run_topic).await?;
+        }
+        if let Some(frame) = frame {
+            *run_topic = Some(topic);
+            self.run.push(frame);
+        }
+        if last {
+            self.write_run(run_topic).await?;
+            self.finish(topic);
+        }
+        Ok(())
+    }
+
+    async fn write_run(&mut self, topic: &mut Option<TopicId>) -> Result<(), ConnectionEnd> {
         let Some(topic) = topic.take() else { return Ok(()) };
         let stream = match self.streams.entry(topic) {
             std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
             std::collections::hash_map::Entry::Vacant(vacant) => {
                 let stream = self.connection.open_uni().await.map_err(lost)?;
                 // Stock reads the header inline and stands still until it is there: one write with the first frame.
-                run.insert(0, Bytes::copy_from_slice(&wire::encode_header(topic)));
+                self.run.insert(0, Bytes::copy_from_slice(&wire::encode_header(topic)));
                 vacant.insert(stream)
             }
         };
-        stream.write_all_chunks(run).await.map_err(lost)?;
-        run.clear();
+        stream.write_all_chunks(&mut self.run).await.map_err(lost)?;
+        // What was written may still hold the buffers it was cut from.
+        self.run.clear();
         Ok(())
     }
 
@@ -132,7 +139,7 @@ impl<'a> SendHalf<'a> {
 
     /// Finish every stream, wait until the remote has it all, and give it a moment to accept what it has not looked
     /// at: stock loses streams it had not accepted when the close arrives (`net/util.rs`, 0.101.0).
-    async fn retire(mut self) -> ConnectionEnd {
+    async fn retire(&mut self) -> ConnectionEnd {
         let life = self.outbox.life().clone();
         life.enter(Phase::Farewells);
         // If they cannot be said in time, the close has to do.
@@ -152,7 +159,7 @@ impl<'a> SendHalf<'a> {
 
     /// Takes leave of a stock remote that is to be closed on although it may still want something: after an empty
     /// ShuffleReply on every topic it spoke of it forgets us, and can dial again.
-    async fn part(mut self) -> ConnectionEnd {
+    async fn part(&mut self) -> ConnectionEnd {
         self.outbox.life().enter(Phase::Parting);
         let goodbye = async {
             // What it said first may still be on its way.
@@ -172,9 +179,11 @@ impl<'a> SendHalf<'a> {
     }
 
     async fn say_farewells(&mut self) -> Result<(), ConnectionEnd> {
-        let said = |topic| Outgoing::Frame { topic, frame: wire::farewell_frame(), last: true };
-        let farewells = self.unknown_topics.take().into_iter().map(said).collect();
-        self.write(farewells).await
+        let mut run_topic = None;
+        for topic in self.unknown_topics.take() {
+            self.write(Outgoing::Frame { topic, frame: wire::farewell_frame(), last: true }, &mut run_topic).await?;
+        }
+        Ok(())
     }
 }
 

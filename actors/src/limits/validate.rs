@@ -115,6 +115,8 @@ impl Limits {
             ("keep_alive", self.keep_alive),
             ("tick", self.tick),
             ("frozen_timeout", self.frozen_timeout),
+            ("graft_timeout", self.graft_timeout),
+            ("announce_interval", self.announce_interval),
         ];
         for (name, wait) in waits {
             check(!wait.is_zero(), || format!("{name} is 0; it must be at least 1 ms"))?;
@@ -247,6 +249,20 @@ impl Limits {
         })?;
         check(self.outbox_bytes_max >= 2 * FRAME_MAX, || {
             format!("outbox_bytes_max of {} holds less than two frames of {FRAME_MAX}", self.outbox_bytes_max)
+        })?;
+        check(self.message_cache_bytes_max >= 64 * FRAME_MAX, || {
+            format!(
+                "message_cache_bytes_max of {} holds less than 64 frames of {FRAME_MAX}, too little to answer a Graft",
+                self.message_cache_bytes_max
+            )
+        })?;
+        let asked_after = self.announce_interval + self.graft_timeout;
+        check(asked_after * 4 <= self.message_retention, || {
+            format!(
+                "announce_interval and graft_timeout of {asked_after:?} together are more than a quarter of message_retention of \
+                 {:?}: what is asked for would be gone",
+                self.message_retention
+            )
         })
     }
 
@@ -310,7 +326,7 @@ mod tests {
     fn every_impossible_combination_has_its_own_sentence() {
         type Case = (fn(&mut Limits), &'static str);
         const SECOND: Duration = Duration::from_secs(1);
-        let cases: [Case; 31] = [
+        let cases: [Case; 33] = [
             (|l| l.connections_max = 0, "connections_max is 0; it must be at least 1"),
             (|l| l.topic_frames_max = usize::MAX, "topic_frames_max of 18446744073709551615 exceeds 1000000, more"),
             (|l| l.handshake_timeout = Duration::ZERO, "handshake_timeout is 0; it must be at least 1 ms"),
@@ -325,6 +341,11 @@ mod tests {
             ),
             (|l| l.memory_budget = Some(1), "memory_budget of 1 bytes is less than 67108864"),
             (|l| l.handshakes_per_listener_max = 17, "handshakes_per_listener_max of 17 exceeds handshakes_max of 16"),
+            (|l| l.message_cache_bytes_max = 1, "message_cache_bytes_max of 1 holds less than 64 frames of 4096"),
+            (
+                |l| l.announce_interval = SECOND * 3,
+                "announce_interval and graft_timeout of 3.2s together are more than a quarter",
+            ),
             (|l| l.retry_above = 17, "retry_above of 17 exceeds handshakes_max of 16"),
             (|l| l.speculative_max = 17, "speculative_max of 17 exceeds handshakes_max of 16"),
             (|l| l.waiting_timeout = 11 * SECOND, "waiting_timeout of 11s exceeds dial_timeout of 10s"),

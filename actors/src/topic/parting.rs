@@ -43,8 +43,9 @@ impl Topic {
 
     /// The goodbye: Disconnect to every neighbour, a finished stream to everyone else, then every lease is dropped.
     pub(super) fn leave(&mut self) {
-        let effects = self.state.on_quit(Instant::now());
-        self.apply(effects);
+        let now = Instant::now();
+        let effects = self.state.on_quit(now);
+        self.apply(effects, now);
         for peer in self.leases.keys().copied().collect::<Vec<_>>() {
             self.release(peer);
         }

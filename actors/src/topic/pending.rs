@@ -1,7 +1,7 @@
 //! Frames that wait for a connection. Bounded in remotes, in frames for each, and in time.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ pub(super) const PEERS_MAX: usize = 256;
 pub(super) struct Pending {
     frames_max: usize,
     patience: Duration,
-    peers: HashMap<EndpointId, Waiting>,
+    peers: BTreeMap<EndpointId, Waiting>,
 }
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ struct Waiting {
 impl Pending {
     /// `frames_max` for one remote, the oldest dropped first; each waits for an answer for at most `patience`.
     pub(super) fn new(frames_max: usize, patience: Duration) -> Self {
-        Self { frames_max, patience, peers: HashMap::new() }
+        Self { frames_max, patience, peers: BTreeMap::new() }
     }
 
     /// Remotes that frames wait for.

@@ -57,6 +57,9 @@ const STREAM_END_GRACE: Duration = Duration::from_secs(1);
 /// the mesh, and a remote could make us flood our other neighbours.
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
 
+/// Room for so many effects is kept from one event to the next: more than one frame ever causes in a view of five.
+const SPARE_MAX: usize = 64;
+
 /// Messages of our own that are recognised when they are published again. Guess.
 const PUBLISHED_MAX: usize = 8192;
 
@@ -91,11 +94,14 @@ pub(crate) struct State {
     me: EndpointId,
     limits: Limits,
     proto: proto::topic::State<EndpointId, StdRng>,
+    /// The protocol's timer that looks for what has expired: the first one that Plumtree ever sets.
+    evict: Option<Timer<EndpointId>>,
     timers: BTreeMap<(Instant, u64), Timer<EndpointId>>,
     timers_made: u64,
     gossip_timers: usize,
     announced_since_sweep: usize,
     neighbors: BTreeSet<EndpointId>,
+    view_changes: u64,
     contacts: Contacts,
     approvals: Approvals,
     /// When we last said Neighbor to whom, until it says it to us. The protocol takes each of these for a request under way:
@@ -112,28 +118,39 @@ pub(crate) struct State {
     housekeeping_at: Instant,
     sweep_at: Instant,
     rng: StdRng,
+    /// Empty, with the room that the last events needed: one of each for every frame would be most of what it costs.
+    outputs: Vec<OutEvent<EndpointId>>,
+    spare: Vec<Effect>,
 }
 
 impl State {
     pub(crate) fn new(me: EndpointId, limits: Limits, mut rng: StdRng, now: Instant) -> Self {
         let mut config = proto::topic::Config { max_message_size: FRAME_MAX, ..Default::default() };
         config.broadcast.message_cache_retention = limits.message_retention;
+        config.broadcast.dispatch_timeout = limits.announce_interval;
+        config.broadcast.graft_timeout_1 = limits.graft_timeout;
+        config.broadcast.graft_timeout_2 = limits.graft_timeout / 2;
         let id_retention = config.broadcast.message_id_retention;
+        // Content that is dropped early takes with it the ids that would have been dropped until its own time was over.
+        config.broadcast.message_id_retention += limits.message_retention;
         config.membership.shuffle_interval = limits.shuffle_interval;
         let view_max = config.membership.active_view_capacity;
+        let ids_kept = Kept::new(config.broadcast.message_id_retention, now);
         let proto = proto::topic::State::with_rng(me, None, config, StdRng::from_rng(&mut rng));
         Self {
             me,
             proto,
+            evict: None,
             timers: BTreeMap::new(),
             timers_made: 0,
             gossip_timers: 0,
             announced_since_sweep: 0,
             neighbors: BTreeSet::new(),
+            view_changes: 0,
             contacts: Contacts::default(),
             approvals: Approvals::new(&limits),
             unanswered: BTreeMap::new(),
-            ids_kept: Kept::new(id_retention, now),
+            ids_kept,
             messages_kept: Kept::new(limits.message_retention, now),
             announced: Recent::new(&mut rng, limits.announced_max * 4, Duration::from_secs(5), now),
             published: Recent::new(&mut rng, PUBLISHED_MAX, id_retention, now),
@@ -144,11 +161,18 @@ impl State {
             sweep_at: now + limits.sweep_interval,
             rng,
             limits,
+            outputs: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
     pub(crate) fn neighbors(&self) -> impl ExactSizeIterator<Item = EndpointId> + '_ {
         self.neighbors.iter().copied()
+    }
+
+    /// How often the neighbours have changed.
+    pub(crate) fn view_changes(&self) -> u64 {
+        self.view_changes
     }
 
     pub(crate) fn contacts(&self) -> usize {
@@ -268,6 +292,12 @@ impl State {
         effects
     }
 
+    /// What is left to say of an encoded announcement for `to`: not what it has announced to us. Both ends of a link that is not
+    /// of the tree would otherwise tell each other of every message.
+    pub(crate) fn trim_announcement(&self, to: &EndpointId, frame: Bytes) -> Option<Bytes> {
+        wire::retain_announced(frame, |id| !self.announced.contains_of(to.as_bytes(), id))
+    }
+
     /// The remote ended its last stream for this topic on `connection`.
     ///
     /// After a Disconnect that is its last word. Otherwise it gets a moment: it may have parted while a request of ours
@@ -382,8 +412,7 @@ impl State {
     fn refuse_announcement(&mut self, from: &EndpointId, inbound: &Inbound, now: Instant) -> Option<Effect> {
         let ids = &inbound.announced;
         let room = self.limits.announced_max.saturating_sub(self.gossip_timers);
-        let repeated =
-            ids.iter().filter(|id| !self.announced.insert(&[&from.as_bytes()[..], &id[..]].concat(), now)).count();
+        let repeated = ids.iter().filter(|id| !self.announced.insert_of(from.as_bytes(), &id[..], now)).count();
         if repeated > 0 || ids.len() > room {
             return Some(Effect::Count(Reason::AnnouncementsDropped, ids.len() as u64));
         }
@@ -396,14 +425,23 @@ impl State {
         None
     }
 
+    /// Takes back effects that have been applied, for their room.
+    pub(crate) fn reuse(&mut self, mut effects: Vec<Effect>) {
+        effects.clear();
+        if effects.capacity() <= SPARE_MAX {
+            self.spare = effects;
+        }
+    }
+
     /// Feeds one event and translates what comes out.
     fn feed(&mut self, event: InEvent<EndpointId>, cause: DownReason, now: Instant) -> Vec<Effect> {
-        let outputs: Vec<_> = self.proto.handle(event, now).collect();
-        let mut effects = Vec::with_capacity(outputs.len());
+        let mut outputs = std::mem::take(&mut self.outputs);
+        outputs.extend(self.proto.handle(event, now));
+        let mut effects = std::mem::take(&mut self.spare);
         let mut addressed_self = false;
-        for output in outputs {
+        for output in outputs.drain(..) {
             match output {
-                OutEvent::SendMessage(to, _) if to == self.me => addressed_self = true,
+                OutEvent::SendMessage(to, _) if to.as_bytes() == self.me.as_bytes() => addressed_self = true,
                 // Plumtree speaks with neighbours only. What was queued for one that has left would make it a contact again,
                 // and put us into its sets.
                 OutEvent::SendMessage(to, ProtoMessage::Gossip(_)) if !self.neighbors.contains(&to) => {}
@@ -434,6 +472,9 @@ impl State {
                 OutEvent::PeerData(_, _) => {}
             }
         }
+        if outputs.capacity() <= SPARE_MAX {
+            self.outputs = outputs;
+        }
         if addressed_self {
             effects.push(Effect::Count(Reason::SelfAddressed, 1));
             // Otherwise a pending request to ourselves would hold a place in the view for ever.
@@ -449,11 +490,13 @@ impl State {
                     self.acquaintances.on_first_neighbor();
                 }
                 self.contacts.on_neighbor(peer, now);
+                self.view_changes += 1;
                 self.neighbors.insert(peer).then_some(Event::NeighborUp(peer))
             }
             proto::topic::Event::NeighborDown(peer) => {
                 self.acquaintances.on_neighbor_down(peer, &mut self.rng, now);
                 self.contacts.on_stranger(&peer, now);
+                self.view_changes += 1;
                 self.neighbors.remove(&peer).then_some(Event::NeighborDown { peer, reason: cause })
             }
             proto::topic::Event::Received(received) => {
@@ -468,15 +511,25 @@ impl State {
         }
     }
 
-    /// The protocol's state keeps one more message, and its id for longer.
+    /// The protocol's state keeps one more message, and its id for longer. It has no bound for them but time, so where there
+    /// are too many, that time is over early.
     fn note_kept(&mut self, bytes: usize, now: Instant) {
         self.ids_kept.note(0, now);
         self.messages_kept.note(bytes, now);
+        if let Some(until) = self.messages_kept.shrink_to(self.limits.message_cache_bytes_max)
+            && let Some(evict) = &self.evict
+        {
+            // It asks to be called again, as it does each time; the call it asked for the last time is still to come.
+            self.proto
+                .handle(InEvent::TimerExpired(evict.clone()), until + self.limits.message_retention)
+                .for_each(drop);
+        }
     }
 
     fn schedule(&mut self, at: Instant, timer: Timer<EndpointId>) {
         if matches!(timer, Timer::Gossip(_)) {
             self.gossip_timers += 1;
+            self.evict.get_or_insert_with(|| timer.clone());
         }
         self.timers_made += 1;
         self.timers.insert((at, self.timers_made), timer);

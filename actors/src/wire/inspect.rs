@@ -125,9 +125,14 @@ fn announcements(body: &[u8], rest: &[u8]) -> Result<Inbound, Rejected> {
     let mut list: Announcements = postcard::from_bytes(rest).map_err(|_| MALFORMED)?;
     list.kept.iter().try_for_each(|announced| check_round(announced.round))?;
     let offered = list.kept.len();
-    let mut seen = HashSet::with_capacity(offered);
-    list.kept.retain(|announced| seen.insert(announced.id));
-    let announced: Vec<_> = list.kept.iter().map(|announced| announced.id).collect();
+    let mut announced: Vec<_> = list.kept.iter().map(|announced| announced.id).collect();
+    announced.sort_unstable();
+    announced.dedup();
+    if announced.len() < offered {
+        // No honest peer does this, so only then is it worth a set.
+        let mut seen = HashSet::with_capacity(offered);
+        list.kept.retain(|announced| seen.insert(announced.id));
+    }
     let dropped = offered - announced.len() + list.cut;
 
     let admitted = match dropped {

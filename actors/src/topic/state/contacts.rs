@@ -1,7 +1,7 @@
 //! The remotes a topic has to do with, neighbours or not, and how far it is with parting from each. `[pure]`
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -58,10 +58,11 @@ impl Contact {
     }
 }
 
-/// All contacts of one topic.
+/// All contacts of one topic: a few, looked up several times for each frame. Ids are compared in constant time where they are
+/// tested for equality, as a hash table does, and bytewise where they are ordered.
 #[derive(Debug, Default)]
 pub(super) struct Contacts {
-    all: HashMap<EndpointId, Contact>,
+    all: BTreeMap<EndpointId, Contact>,
 }
 
 impl Contacts {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    hash::{DefaultHasher, Hasher},
+    hash::{BuildHasherDefault, DefaultHasher, Hasher},
     time::Duration,
 };
 
@@ -14,8 +14,8 @@ use rand::Rng;
 #[derive(Debug)]
 pub(super) struct Recent {
     salt: u64,
-    young: HashSet<u64>,
-    old: HashSet<u64>,
+    young: Fingerprints,
+    old: Fingerprints,
     items_max: usize,
     period: Duration,
     turns_at: Instant,
@@ -25,8 +25,8 @@ impl Recent {
     pub(super) fn new(rng: &mut impl Rng, items_max: usize, period: Duration, now: Instant) -> Self {
         Self {
             salt: rng.next_u64(),
-            young: HashSet::new(),
-            old: HashSet::new(),
+            young: Fingerprints::default(),
+            old: Fingerprints::default(),
             items_max,
             period,
             turns_at: now + period,
@@ -40,16 +40,53 @@ impl Recent {
 
     /// Remembers `item`; false when it was remembered already.
     pub(super) fn insert(&mut self, item: &[u8], now: Instant) -> bool {
+        self.insert_of(&[], item, now)
+    }
+
+    /// Remembers `item` of `owner`, all of whose names are equally long.
+    pub(super) fn insert_of(&mut self, owner: &[u8], item: &[u8], now: Instant) -> bool {
         if now >= self.turns_at || self.young.len() >= self.items_max {
             self.old = std::mem::take(&mut self.young);
             self.turns_at = now + self.period;
         }
+        let fingerprint = self.fingerprint(owner, item);
+        !self.old.contains(&fingerprint) && self.young.insert(fingerprint)
+    }
+
+    /// Whether `item` of `owner` is remembered.
+    pub(super) fn contains_of(&self, owner: &[u8], item: &[u8]) -> bool {
+        let fingerprint = self.fingerprint(owner, item);
+        self.young.contains(&fingerprint) || self.old.contains(&fingerprint)
+    }
+
+    fn fingerprint(&self, owner: &[u8], item: &[u8]) -> u64 {
         // The salt keeps a remote from preparing collisions.
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.salt);
+        hasher.write(owner);
         hasher.write(item);
-        let fingerprint = hasher.finish();
-        !self.old.contains(&fingerprint) && self.young.insert(fingerprint)
+        hasher.finish()
+    }
+}
+
+/// Fingerprints are hashes already, and salted.
+type Fingerprints = HashSet<u64, BuildHasherDefault<AsItIs>>;
+
+/// Takes the one `u64` that it is given.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write_u64(&mut self, fingerprint: u64) {
+        self.0 = fingerprint;
+    }
+
+    fn write(&mut self, _bytes: &[u8]) {
+        unreachable!("a fingerprint is one u64");
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

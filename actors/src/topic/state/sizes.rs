@@ -14,7 +14,7 @@ pub(crate) const STORES: [Named; 16] = [
     ("contacts", |_| None),
     ("message_ids", |_| None),
     ("message_cache", |_| None),
-    ("message_cache_bytes", |_| None),
+    ("message_cache_bytes", |limits| Some(limits.message_cache_bytes_max)),
     ("announced", |limits| Some(limits.announced_max * 8)),
     ("announced_timers", |limits| Some(limits.announced_max)),
     ("published", |_| Some(super::PUBLISHED_MAX * 2)),

@@ -1,6 +1,6 @@
 //! Scripts for the thinking half of a topic, on virtual time. Storms over a virtual network are in `tests/storm.rs`.
 
-use super::{housekeeping::ANSWER_WAIT, *};
+use super::{housekeeping::ANSWER_WAIT, kept::ENTRY_BYTES, *};
 use crate::wire::inspect::inspect;
 
 fn key(seed: u8) -> EndpointId {
@@ -374,8 +374,27 @@ fn the_messages_kept_are_those_of_the_protocol_and_go_with_them() {
     };
     run_to(&mut state, 13);
     let sizes = state.sizes();
-    assert_eq!((sizes[2], sizes[3], sizes[4]), (100, 0, 0), "content is kept for 10 s, ids for 90 s");
-    run_to(&mut state, 93);
+    assert_eq!((sizes[2], sizes[3], sizes[4]), (100, 0, 0), "content is kept for 10 s, ids for 100 s");
+    run_to(&mut state, 103);
     assert_eq!(state.sizes()[2], 0);
     assert_eq!(entries(&state, "received_messages: TimeBoundCache { map"), 0);
+}
+
+#[test]
+fn content_beyond_its_bytes_goes_early_and_its_id_stays() {
+    let start = Instant::now();
+    let limits = Limits { message_cache_bytes_max: 64 * FRAME_MAX, ..Limits::default() };
+    let mut state = State::new(key(1), limits.clone(), StdRng::seed_from_u64(1), start);
+    let published = 2000u64;
+    for number in 0..published {
+        let (content, now) = (number.to_be_bytes().repeat(16), start + Duration::from_millis(number));
+        state.on_publish(Bytes::from(content), now).expect("short enough");
+    }
+    let cached = entries(&state, "cache: TimeBoundCache { map");
+    let fit = limits.message_cache_bytes_max / (128 + ENTRY_BYTES);
+    assert!((fit / 2..=fit).contains(&cached), "{cached} of {published} are kept where {fit} fit");
+    assert_eq!(state.sizes()[3], cached);
+    assert_eq!(entries(&state, "received_messages: TimeBoundCache { map"), published as usize);
+    let evictions = state.timers.values().filter(|timer| Some(*timer) == state.evict.as_ref()).count();
+    assert_eq!(evictions, 1, "what was dropped early did not set the clock once more");
 }
