@@ -64,7 +64,7 @@ mod wire;
 
 pub use access::{Access, Admission, AdmitAll, Standing};
 pub use admission::usage::{LimitUse, ListenerUse};
-pub use backends::Backend;
+pub use backends::{Backend, BackendKind};
 pub use census::{BackendCensus, BackendState, Census};
 pub use close::{Close, CloseCode};
 pub use counters::{Counts, Reason, Stage};
@@ -75,7 +75,9 @@ pub use iroh_gossip::proto::TopicId;
 pub use ledger::{Kind, Ledger, LedgerReport};
 pub use limits::Limits;
 pub use listeners::Listen;
-pub use mesh::{DrainReport, Ended, LimitsReport, Mesh, MeshBuilder, MeshMemory, TopicMemory};
+pub use mesh::{
+    BackendAttempt, BackendGate, DrainReport, Ended, LimitsReport, Mesh, MeshBuilder, MeshMemory, TopicMemory,
+};
 pub use mishaps::Loop;
 pub use probe::{ProbeError, ProbeReport, ProbeStage};
 pub use retirement::{Departure, RetirementReport};

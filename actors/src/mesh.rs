@@ -10,7 +10,7 @@ use ractor::Actor;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    census::{BackendCensus, Census, Part},
+    census::{Census, Part},
     error::{JoinError, MeshGone, SpawnError},
     handle::{Command, TopicHandle},
     ledger::{Kind, Ledger, LedgerReport, Owned},
@@ -19,6 +19,7 @@ use crate::{
     topics::{JoinRequest, TopicsMsg},
 };
 
+mod backend;
 mod builder;
 mod door;
 mod memory;
@@ -27,6 +28,7 @@ mod relays;
 mod root;
 mod transport;
 
+pub use backend::{BackendAttempt, BackendGate};
 pub use builder::MeshBuilder;
 pub(crate) use builder::Parts;
 pub use door::LimitsReport;
@@ -181,12 +183,6 @@ impl Mesh {
             crashes: parts.nursery.mishaps.crashes(),
             ledger: self.report(&[of_peers, of_topics]),
         })
-    }
-
-    /// The backends this node has dealt with, by name: the bootstrap of every topic, and relays. Asks no actor and waits for
-    /// nobody.
-    pub fn backends(&self) -> Vec<BackendCensus> {
-        self.inner.parts.backends.census(Instant::now())
     }
 
     /// Spawned, finished, owned and orphans of every kind of task.
