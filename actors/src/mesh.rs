@@ -14,6 +14,7 @@ use crate::{
     error::{JoinError, MeshGone, SpawnError},
     handle::{Command, TopicHandle},
     ledger::{Kind, Ledger, LedgerReport, Owned},
+    meters::Measured,
     operation::Operation,
     peers::PeersMsg,
     topics::{JoinRequest, TopicsMsg},
@@ -183,6 +184,11 @@ impl Mesh {
             crashes: parts.nursery.mishaps.crashes(),
             ledger: self.report(&[of_peers, of_topics]),
         })
+    }
+
+    /// How long attempts and connections took and how large messages were, since the start. Asks no actor.
+    pub fn measured(&self) -> Measured {
+        self.inner.parts.meters.read()
     }
 
     /// Spawned, finished, owned and orphans of every kind of task.
