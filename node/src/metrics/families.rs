@@ -354,13 +354,26 @@ impl Snapshot {
             suppressed,
         );
         let spans = self.telemetry.spans.read();
-        let spans = [("exported", spans.exported), ("dropped", spans.dropped), ("failed", spans.failed)];
+        let spans = [
+            ("exported", spans.exported),
+            ("dropped", spans.dropped),
+            ("failed", spans.failed),
+            ("skipped", spans.skipped),
+        ];
         let spans = spans.map(|(outcome, count)| (label("outcome", outcome), count));
-        page.counters("perennial_telemetry_span", "Spans for a collector: taken, without room, or not taken", spans);
+        page.counters(
+            "perennial_telemetry_span",
+            "Spans for a collector: taken, without room, not taken, or not sent while it was degraded",
+            spans,
+        );
         let pushes = self.telemetry.spans.pushes();
-        let pushes = [("exported", pushes.exported), ("failed", pushes.failed)];
+        let pushes = [("exported", pushes.exported), ("failed", pushes.failed), ("skipped", pushes.skipped)];
         let pushes = pushes.map(|(outcome, count)| (label("outcome", outcome), count));
-        page.counters("perennial_telemetry_push", "Pushes of the metrics to a collector: taken or not taken", pushes);
+        page.counters(
+            "perennial_telemetry_push",
+            "Pushes of the metrics to a collector: taken, not taken, or not sent while it was degraded",
+            pushes,
+        );
     }
 
     fn reasons(&self, stage: Stage) -> impl Iterator<Item = Labelled<1, u64>> + '_ {

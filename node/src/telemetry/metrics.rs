@@ -22,13 +22,11 @@ use opentelemetry_sdk::{
         exporter::PushMetricExporter, reader::MetricReader,
     },
 };
+use perennial::BackendGate;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    outage::{News, Outage},
-    spans::Counts,
-};
+use super::spans::{Counts, Sent};
 use crate::{
     exit::Failure,
     metrics::families::{Family, Form, Row, Value},
@@ -40,15 +38,19 @@ pub(super) struct MetricSender<E> {
     pub(super) board: Board,
     pub(super) counts: Counts,
     pub(super) interval: Duration,
-    /// How long one push may take, the look included.
+    /// How long one push may take, and the look before it.
     pub(super) timeout: Duration,
 }
 
 impl<E: PushMetricExporter> MetricSender<E> {
-    /// Pushes until it is stopped. A collector that fails is asked again at the next turn; figures are not kept for it,
-    /// because the next ones say the same and more.
-    pub(super) async fn run(mut self, look: impl AsyncFn() -> Result<Vec<Family>, Failure>, stop: CancellationToken) {
-        let mut outage = Outage::default();
+    /// Pushes until it is stopped, whenever the breaker of the collector lets it. Figures are not kept for a collector that
+    /// fails, because the next ones say the same and more.
+    pub(super) async fn run(
+        mut self,
+        look: impl AsyncFn() -> Result<Vec<Family>, Failure>,
+        gate: BackendGate,
+        stop: CancellationToken,
+    ) {
         let mut turn = interval(self.interval);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -57,26 +59,29 @@ impl<E: PushMetricExporter> MetricSender<E> {
                 () = stop.cancelled() => return,
                 _ = turn.tick() => {}
             }
-            let is_pushed = tokio::select! {
+            tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                pushed = timeout(self.timeout, self.push(&look)) => matches!(pushed, Ok(true)),
-            };
-            self.counts.note_push(is_pushed);
-            match outage.on_attempt(is_pushed) {
-                News::None => {}
-                News::Begun => tracing::warn!(target: "perennial::state", "the collector takes no metrics"),
-                News::Over { attempts } => {
-                    tracing::info!(target: "perennial::state", attempts, "the collector takes metrics again");
-                }
+                sent = self.push(&look, &gate) => self.counts.note_push(sent),
             }
         }
     }
 
-    async fn push(&mut self, look: &impl AsyncFn() -> Result<Vec<Family>, Failure>) -> bool {
-        let Ok(families) = look().await else { return false };
-        let Some(metrics) = self.board.collect(families) else { return false };
-        self.exporter.export(&metrics).await.is_ok()
+    async fn push(&mut self, look: &impl AsyncFn() -> Result<Vec<Family>, Failure>, gate: &BackendGate) -> Sent {
+        let Some(attempt) = gate.ask() else { return Sent::Skipped };
+        // A node that cannot say how it is says nothing of its collector: the attempt is dropped without a word.
+        let Ok(Ok(families)) = timeout(self.timeout, look()).await else { return Sent::Failed };
+        let Some(metrics) = self.board.collect(families) else { return Sent::Failed };
+        match timeout(self.timeout, self.exporter.export(&metrics)).await {
+            Ok(Ok(())) => {
+                attempt.succeed();
+                Sent::Taken
+            }
+            Ok(Err(_)) | Err(_) => {
+                attempt.fail();
+                Sent::Failed
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use clap::ValueEnum;
 use hyper::Uri;
+use perennial::Backend;
 
 /// Everything the exporters are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,17 @@ pub(crate) struct Destination {
     pub(crate) protocol: Protocol,
     /// How long one request may take.
     pub(crate) timeout: Duration,
+}
+
+impl Destination {
+    /// Who it is, as a backend: the signals of one collector share its breaker. Without path and password, which are
+    /// nobody's business.
+    pub(crate) fn collector(&self) -> Backend {
+        let uri: Uri = self.endpoint.parse().unwrap_or_default();
+        let scheme = uri.scheme_str().unwrap_or_default();
+        let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        Backend::Other(format!("otlp:{scheme}://{}{port}", uri.host().unwrap_or_default()))
+    }
 }
 
 /// How a collector is spoken to.
@@ -256,6 +268,17 @@ mod tests {
             endpoints(with(None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318/"), http, own])),
             [Some("http://a:4318/v1/traces".to_owned()), Some("http://b:4318/push".to_owned())]
         );
+    }
+
+    #[test]
+    fn the_signals_of_one_collector_are_one_backend_and_its_name_keeps_secrets() {
+        let http = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+        let otlp = with(Some("http://user:secret@a:4318/tenant/"), &[http]).unwrap().unwrap();
+        let names = [otlp.traces, otlp.metrics].map(|to| to.unwrap().collector().to_string());
+        assert_eq!(names, ["otlp:http://a:4318"; 2]);
+        let of = |url| with(Some(url), &[]).unwrap().unwrap().traces.unwrap().collector().to_string();
+        assert_eq!(of("https://collector.example"), "otlp:https://collector.example");
+        assert_eq!(of("http://[::1]:4317"), "otlp:http://[::1]:4317");
     }
 
     #[test]
