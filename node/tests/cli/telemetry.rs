@@ -96,6 +96,7 @@ fn the_figures_are_pushed_under_dotted_names_and_without_anybodys_id() {
     assert_eq!(value("perennial.topic.joined", None), Some(1.0));
     assert!(value("perennial.task.spawned", Some(("kind", "connection"))) >= Some(1.0));
     assert_eq!(value("perennial.task.orphan", Some(("kind", "dial"))), Some(0.0));
+    assert!(value("perennial.dial.duration", Some(("outcome", "connected"))) >= Some(1.0));
     eventually("it tells of its own exports", || {
         value("perennial.telemetry.span", Some(("outcome", "exported"))) >= Some(2.0)
             && value("perennial.telemetry.push", Some(("outcome", "exported"))) >= Some(1.0)
@@ -151,12 +152,12 @@ fn goes_on_against(url: &str, harm: &str, meanwhile: impl FnOnce()) {
     assert!(with < 4 * without + Duration::from_millis(40), "{harm}: {with:?} with, {without:?} without");
     let failed = told.told("backend degraded");
     assert!(failed.contains("perennial::state"), "{failed}");
-
     let name = format!("otlp:{url}");
     assert!(failed.contains(&name), "{failed}");
     for view in [told.ask_json(&["ready"]), told.ask_json(&["status"])] {
         assert_eq!(view["degraded"], serde_json::json!([name]), "{view}");
     }
+
     let begun = Instant::now();
     told.signal("TERM");
     let lost = told.told("not every span reached the collector");
