@@ -31,6 +31,9 @@ mod throttle;
 
 pub(crate) use log::{LogFormat, is_colour_wanted};
 
+#[cfg(test)]
+pub(crate) use metrics::ROWS_MAX;
+
 use exporter::SpanSender;
 use log::Lines;
 use metrics::{Board, MetricSender};

@@ -282,6 +282,14 @@ async fn every_reason_is_counted_in_one_family() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_family_has_more_rows_than_a_collector_is_told_of() {
+    let [(one, _at_one), _two] = two_that_have_talked().await;
+    let most = snapshot(&one).await.families().into_iter().max_by_key(|family| family.rows.len()).unwrap();
+    let (name, rows) = (most.name, most.rows.len());
+    assert!(rows + 10 <= crate::telemetry::ROWS_MAX, "{name} has {rows}, and a few more must find room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn both_formats_tell_the_same() {
     let mesh = Mesh::builder().spawn().await.unwrap();
     let [new, old] = [scrape(&mesh, Format::OpenMetrics).await, scrape(&mesh, Format::Prometheus).await];
