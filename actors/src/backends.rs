@@ -55,6 +55,48 @@ impl fmt::Display for Backend {
     }
 }
 
+impl Backend {
+    /// Which of the few kinds it is of.
+    pub fn kind(&self) -> BackendKind {
+        match self {
+            Backend::Bootstrap(_) => BackendKind::Bootstrap,
+            Backend::Relay(_) => BackendKind::Relay,
+            Backend::AddressLookup => BackendKind::AddressLookup,
+            Backend::Other(_) => BackendKind::Other,
+        }
+    }
+}
+
+/// The kinds of backends: what can be told of them where there is no room for names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// The remotes named for a topic.
+    Bootstrap,
+    /// A relay.
+    Relay,
+    /// Whoever is asked for addresses.
+    AddressLookup,
+    /// One of the program around the mesh.
+    Other,
+}
+
+impl BackendKind {
+    /// Every kind.
+    pub const ALL: [BackendKind; 4] =
+        [BackendKind::Bootstrap, BackendKind::Relay, BackendKind::AddressLookup, BackendKind::Other];
+
+    /// The stable name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            BackendKind::Bootstrap => "bootstrap",
+            BackendKind::Relay => "relay",
+            BackendKind::AddressLookup => "address-lookup",
+            BackendKind::Other => "other",
+        }
+    }
+}
+
 /// All backends of one mesh. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Backends {
@@ -68,6 +110,8 @@ struct Shared {
     began: Instant,
     is_online: AtomicBool,
     gates: RwLock<BTreeMap<Backend, Gate>>,
+    /// Of backends that are forgotten, by kind. Changed under the lock of `gates` only, so that none is counted twice.
+    saved_before: [AtomicU64; BackendKind::ALL.len()],
 }
 
 impl Backends {
@@ -80,6 +124,7 @@ impl Backends {
                 began: now,
                 is_online: AtomicBool::new(false),
                 gates: RwLock::default(),
+                saved_before: Default::default(),
             }),
         }
     }
@@ -111,9 +156,14 @@ impl Backends {
     /// Lets time pass, and forgets backends that nobody uses and that have nothing to tell.
     pub(crate) fn sweep(&self, now: Instant) {
         let mut gates = self.shared.gates.write().unwrap_or_else(PoisonError::into_inner);
-        gates.retain(|_, gate| {
+        gates.retain(|backend, gate| {
             let is_quiet = gate.act(now, |breaker| breaker.is_quiet(now));
-            !is_quiet || Arc::strong_count(&gate.line) > 1
+            let is_kept = !is_quiet || Arc::strong_count(&gate.line) > 1;
+            if !is_kept {
+                let saved = gate.line.snapshot.saved.load(Ordering::Relaxed);
+                self.shared.saved_before[backend.kind() as usize].fetch_add(saved, Ordering::Relaxed);
+            }
+            is_kept
         });
     }
 
@@ -135,6 +185,16 @@ impl Backends {
     pub(crate) fn census(&self, now: Instant) -> Vec<BackendCensus> {
         let gates = self.shared.gates.read().unwrap_or_else(PoisonError::into_inner);
         gates.iter().map(|(backend, gate)| gate.line.snapshot.census(backend, now)).collect()
+    }
+
+    /// Attempts saved since the start, by kind.
+    pub(crate) fn saved(&self) -> [(BackendKind, u64); BackendKind::ALL.len()] {
+        let gates = self.shared.gates.read().unwrap_or_else(PoisonError::into_inner);
+        BackendKind::ALL.map(|kind| {
+            let of_kind = gates.iter().filter(|(backend, _)| backend.kind() == kind);
+            let saved: u64 = of_kind.map(|(_, gate)| gate.line.snapshot.saved.load(Ordering::Relaxed)).sum();
+            (kind, self.shared.saved_before[kind as usize].load(Ordering::Relaxed) + saved)
+        })
     }
 
     fn open(&self, backend: &Backend, is_ignored: bool, now: Instant) -> Gate {
@@ -223,12 +283,22 @@ impl Gate {
         let backend = &self.line.name;
         match turn {
             None => {}
-            Some(Turn::Degraded { failures }) => tracing::warn!(%backend, failures, "backend degraded"),
+            Some(Turn::Degraded { failures }) => {
+                tracing::warn!(target: "perennial::state", %backend, failures, "backend degraded")
+            }
             Some(Turn::Recovered { after, saved }) => {
-                tracing::info!(%backend, ?after, saved, "backend recovered after {after:.1?}, {saved} attempts saved");
+                tracing::info!(
+                    target: "perennial::state",
+                    %backend, ?after, saved,
+                    "backend recovered after {after:.1?}, {saved} attempts saved"
+                );
             }
             Some(Turn::Lapsed { after, saved }) => {
-                tracing::info!(%backend, ?after, saved, "backend is not used any more; {saved} attempts saved");
+                tracing::info!(
+                    target: "perennial::state",
+                    %backend, ?after, saved,
+                    "backend is not used any more; {saved} attempts saved"
+                );
             }
         }
     }

@@ -129,6 +129,9 @@ pub enum BackendState {
 }
 
 impl BackendState {
+    /// Every state.
+    pub const ALL: [BackendState; 3] = [BackendState::Healthy, BackendState::Probing, BackendState::Degraded];
+
     /// The stable name in reports, metrics and JSON.
     pub fn name(self) -> &'static str {
         match self {

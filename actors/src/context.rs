@@ -9,7 +9,7 @@ use iroh::EndpointId;
 
 use crate::{
     access::Lists, address_book::AddressBook, backends::Backends, counters::Counters, history::History, limits::Limits,
-    lives::Lives, redial::Redials, routes::Routes, supervisor::Nursery, traffic::TrafficCounters,
+    lives::Lives, meters::Meters, redial::Redials, routes::Routes, supervisor::Nursery, traffic::TrafficCounters,
 };
 
 /// The common ground of one mesh. Cheap to clone.
@@ -21,6 +21,7 @@ pub(crate) struct Context {
     pub(crate) addresses: AddressBook,
     pub(crate) counters: Counters,
     pub(crate) traffic: TrafficCounters,
+    pub(crate) meters: Meters,
     pub(crate) nursery: Nursery,
     pub(crate) lists: Lists,
     pub(crate) history: Arc<Mutex<History>>,

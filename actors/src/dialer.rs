@@ -14,6 +14,7 @@ use crate::{
     connection::Established,
     handshake::{Failed, HalfOpen, HandshakeError},
     limits::Limits,
+    meters::Meters,
     mishaps::Loop,
     operation::Operation,
     redial,
@@ -28,8 +29,9 @@ pub(crate) async fn run(
     permit: Permit,
     limits: Arc<Limits>,
     nursery: Nursery,
+    meters: Meters,
 ) -> Result<Established, HandshakeError> {
-    let operation = Operation::dial(peer);
+    let operation = Operation::dial(peer, meters);
     let attempt = HalfOpen::new(connect(endpoint, peer), permit, Side::Dialed);
     let outcome = tokio::select! {
         strike = nursery.faults.strike(Loop::Dial, Some(&peer)) => {

@@ -18,6 +18,7 @@ use n0_future::time::Instant;
 
 use crate::{
     limits::Limits,
+    meters::Meters,
     retirement::{Departure, Retired, RetirementReport, Retirements},
 };
 
@@ -82,6 +83,7 @@ impl Lingering {
 #[derive(Debug, Clone)]
 pub(crate) struct Lives {
     shared: Arc<Mutex<Shared>>,
+    meters: Meters,
 }
 
 #[derive(Debug)]
@@ -96,6 +98,7 @@ struct Shared {
 pub(crate) struct Life {
     number: u64,
     peer: EndpointId,
+    began: Instant,
     phase: AtomicU8,
     marks: Mutex<Marks>,
 }
@@ -108,9 +111,9 @@ struct Marks {
 }
 
 impl Lives {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, meters: Meters) -> Self {
         let shared = Shared { living: BTreeMap::new(), high_water: 0, retirements: Retirements::new(limits) };
-        Self { shared: Arc::new(Mutex::new(shared)) }
+        Self { shared: Arc::new(Mutex::new(shared)), meters }
     }
 
     /// Lists a connection that begins now.
@@ -149,7 +152,7 @@ impl Life {
     /// One that is on no list.
     pub(crate) fn new(number: u64, peer: EndpointId, now: Instant) -> Self {
         let marks = Marks { departed: None, outside_view_since: Some(now), cause: None };
-        Self { number, peer, phase: AtomicU8::new(Phase::Open as u8), marks: Mutex::new(marks) }
+        Self { number, peer, began: now, phase: AtomicU8::new(Phase::Open as u8), marks: Mutex::new(marks) }
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -227,7 +230,8 @@ impl Drop for Living {
         let unnamed = if std::thread::panicking() { "panicked" } else { "killed" };
         let (departure, at) = departed.unwrap_or((Departure::Ended, now));
         let took = now.saturating_duration_since(at);
-        let Life { number, peer, .. } = *self.life;
+        let Life { number, peer, began, .. } = *self.life;
+        lives.meters.note_lifetime(now.saturating_duration_since(began));
         let mut shared = lives.lock();
         shared.living.remove(&number);
         shared.retirements.note(Retired { number, peer, cause: cause.unwrap_or(unnamed), departure, took });
@@ -244,7 +248,7 @@ mod tests {
 
     #[test]
     fn whoever_departed_first_and_is_still_there_is_named_first() {
-        let lives = Lives::new(&Limits::default());
+        let lives = Lives::new(&Limits::default(), Meters::default());
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let all: Vec<_> = (1..=4).map(|number| lives.begin(number, peer(), start)).collect();
@@ -264,7 +268,7 @@ mod tests {
 
     #[test]
     fn every_end_is_accounted_for_a_panic_included() {
-        let lives = Lives::new(&Limits::default());
+        let lives = Lives::new(&Limits::default(), Meters::default());
         let ended = lives.begin(1, peer(), Instant::now());
         ended.life().end("retired");
         drop(ended);
@@ -279,6 +283,7 @@ mod tests {
         let causes: Vec<_> = report.causes.iter().map(|cause| (cause.cause, cause.retired)).collect();
         assert_eq!(causes, [("killed", 1), ("panicked", 1), ("retired", 1)]);
         assert_eq!((report.retired, report.late), (3, 0));
+        assert_eq!(lives.meters.read().lifetimes.count(), 3);
     }
 
     #[test]

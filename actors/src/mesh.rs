@@ -10,15 +10,17 @@ use ractor::Actor;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    census::{BackendCensus, Census, Part},
+    census::{Census, Part},
     error::{JoinError, MeshGone, SpawnError},
     handle::{Command, TopicHandle},
     ledger::{Kind, Ledger, LedgerReport, Owned},
+    meters::Measured,
     operation::Operation,
     peers::PeersMsg,
     topics::{JoinRequest, TopicsMsg},
 };
 
+mod backend;
 mod builder;
 mod door;
 mod memory;
@@ -27,6 +29,7 @@ mod relays;
 mod root;
 mod transport;
 
+pub use backend::{BackendAttempt, BackendGate};
 pub use builder::MeshBuilder;
 pub(crate) use builder::Parts;
 pub use door::LimitsReport;
@@ -183,10 +186,9 @@ impl Mesh {
         })
     }
 
-    /// The backends this node has dealt with, by name: the bootstrap of every topic, and relays. Asks no actor and waits for
-    /// nobody.
-    pub fn backends(&self) -> Vec<BackendCensus> {
-        self.inner.parts.backends.census(Instant::now())
+    /// How long attempts and connections took and how large messages were, since the start. Asks no actor.
+    pub fn measured(&self) -> Measured {
+        self.inner.parts.meters.read()
     }
 
     /// Spawned, finished, owned and orphans of every kind of task.

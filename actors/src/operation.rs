@@ -1,4 +1,5 @@
-//! One span for each operation of a node: dial, handshake, join, publish, drain. The only place that opens spans.
+//! One span for each operation of a node: dial, handshake, join, publish, drain; dials and handshakes are timed as well. The
+//! only place that opens spans.
 //!
 //! What a connection, a topic or an actor lives through is told by events and counters and never by a span: whoever
 //! collects spans keeps everything that happens within one until it closes. So an operation's span is never *entered*
@@ -8,7 +9,10 @@
 
 use iroh::EndpointId;
 use iroh_gossip::proto::TopicId;
+use n0_future::time::Instant;
 use tracing::{Span, field::Empty, info_span};
+
+use crate::meters::{Attempt, Meters};
 
 /// An operation under way. Its span closes when this is dropped, with the outcome `abandoned` unless another was told.
 #[derive(Debug)]
@@ -16,11 +20,20 @@ use tracing::{Span, field::Empty, info_span};
 pub(crate) struct Operation {
     span: Span,
     is_ended: bool,
+    timer: Option<Timer>,
+}
+
+/// Notes how long an attempt took, for the operations that have an outcome worth timing.
+#[derive(Debug)]
+struct Timer {
+    meters: Meters,
+    attempt: Attempt,
+    began: Instant,
 }
 
 impl Operation {
     /// One outgoing attempt.
-    pub(crate) fn dial(peer: EndpointId) -> Self {
+    pub(crate) fn dial(peer: EndpointId, meters: Meters) -> Self {
         Self::begin(info_span!(
             parent: None,
             "dial",
@@ -29,10 +42,11 @@ impl Operation {
             outcome = Empty,
             otel.status_code = Empty,
         ))
+        .timed(Attempt::Dial, meters)
     }
 
     /// One incoming attempt, of somebody who has not said yet who it is.
-    pub(crate) fn handshake() -> Self {
+    pub(crate) fn handshake(meters: Meters) -> Self {
         Self::begin(info_span!(
             parent: None,
             "handshake",
@@ -41,6 +55,7 @@ impl Operation {
             outcome = Empty,
             otel.status_code = Empty,
         ))
+        .timed(Attempt::Handshake, meters)
     }
 
     /// Becoming a member of a topic. A child of the embedder's span, if there is one.
@@ -74,7 +89,12 @@ impl Operation {
     }
 
     fn begin(span: Span) -> Self {
-        Self { span, is_ended: false }
+        Self { span, is_ended: false, timer: None }
+    }
+
+    fn timed(mut self, attempt: Attempt, meters: Meters) -> Self {
+        self.timer = Some(Timer { meters, attempt, began: Instant::now() });
+        self
     }
 
     /// Adds what became known on the way, to a field the operation was begun with.
@@ -94,14 +114,22 @@ impl Operation {
 
     fn end(mut self, outcome: &'static str, status: &'static str) {
         self.is_ended = true;
-        self.span.record("outcome", outcome).record("otel.status_code", status);
+        self.span.record("otel.status_code", status);
+        self.tell(outcome);
+    }
+
+    fn tell(&self, outcome: &'static str) {
+        self.span.record("outcome", outcome);
+        if let Some(Timer { meters, attempt, began }) = &self.timer {
+            meters.note_attempt(*attempt, outcome, began.elapsed());
+        }
     }
 }
 
 impl Drop for Operation {
     fn drop(&mut self) {
         if !self.is_ended {
-            self.span.record("outcome", "abandoned");
+            self.tell("abandoned");
         }
     }
 }

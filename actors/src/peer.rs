@@ -469,6 +469,7 @@ impl PeerState {
             permit,
             context.limits.clone(),
             context.nursery.clone(),
+            context.meters.clone(),
         );
         let report = move |exit| drop(owner.cast(PeerMsg::DialEnded(Box::new(exit))));
         self.dial = Some((context.nursery.spawn(Kind::Dial, task, report), passage));

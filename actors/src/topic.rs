@@ -272,10 +272,11 @@ impl Topic {
                 self.remember();
             }
             Command::Publish { content, reply } => {
-                let neighbors = self.state.neighbors().len();
+                let (neighbors, bytes) = (self.state.neighbors().len(), content.len());
                 let outcome = self.state.on_publish(content, now).map(|(repeated, effects)| {
                     self.payloads_dropped = 0;
                     self.context.common.traffic.note_published();
+                    self.context.common.meters.note_published(bytes);
                     self.apply(effects, now);
                     Receipt { neighbors, dropped: self.payloads_dropped, repeated }
                 });
@@ -368,6 +369,7 @@ impl Topic {
     fn emit(&self, event: Event, now: Instant) {
         if let Event::Received(message) = &event {
             self.context.common.traffic.note_delivered();
+            self.context.common.meters.note_delivered(message.content.len());
             if let Some(lease) = self.leases.get(&message.delivered_from) {
                 lease.note_novel(now);
             }

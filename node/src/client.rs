@@ -47,7 +47,8 @@ pub(crate) async fn ready(args: &AskArgs) -> Result<Exit, Failure> {
     print_view(args.json, &readiness, || {
         let line =
             |check: &Check| format!("{} {}: {}", if check.ok { "ok  " } else { "fail" }, check.name, check.reason);
-        readiness.checks.iter().map(line).collect::<Vec<_>>().join("\n")
+        let degraded = readiness.degraded.iter().map(|name| format!("ok   without {name}, which is degraded"));
+        readiness.checks.iter().map(line).chain(degraded).collect::<Vec<_>>().join("\n")
     })?;
     Ok(if readiness.ready { Exit::Ok } else { Exit::Failed })
 }

@@ -51,8 +51,13 @@ fn check(file: Option<&Path>) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Config, format!("there is no settings file; {SYSTEM_FILE} would be one")));
     };
     let given = Given { config: Some(path.clone()), flags: Words::new(), variables: Words::new() };
-    // Whose own id it would be is not known here.
-    load(&given)?.builder(None).map_err(|problems| settings::failure(&problems))?;
+    let settings = load(&given)?;
+    // Whose own id it would be is not known here, nor what the variables around it will be.
+    let mut problems = settings.builder(None).err().unwrap_or_default();
+    problems.extend(settings.otlp(&|_| None).err());
+    if !problems.is_empty() {
+        return Err(settings::failure(&problems));
+    }
     print(&format!("{}: ok", path.display()))
 }
 

@@ -10,7 +10,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    control::protocol::health::{Check, Health, Readiness},
+    control::{
+        answers,
+        protocol::health::{Check, Health, Readiness},
+    },
     lines::VERSION,
     node::Node,
     probe::ProbeState,
@@ -116,7 +119,8 @@ pub(crate) fn health(node: &Node) -> Health {
 /// What `/readyz` answers.
 pub(crate) async fn readiness(node: &Node) -> Readiness {
     let checks = vec![accepting(node).await, self_probe(&node.probe.state()), orphans(node), draining(node)];
-    Readiness { v: VERSION, ready: checks.iter().all(|check| check.ok), checks }
+    let (ready, degraded) = (checks.iter().all(|check| check.ok), answers::degraded(node));
+    Readiness { v: VERSION, ready, checks, degraded }
 }
 
 async fn accepting(node: &Node) -> Check {

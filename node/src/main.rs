@@ -115,9 +115,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 fn up(args: UpArgs) -> Result<Exit, Failure> {
     let settings = config::load(&args.given)?;
     let variable = |name: &str| std::env::var(name).ok();
-    let otlp = settings.otlp.as_ref().map(|url| url.0.as_str());
-    let otlp = telemetry::settings::resolve(otlp, *settings.otlp_protocol, &variable)
-        .map_err(|sentence| Failure::new(Exit::Config, sentence))?;
+    let otlp = settings.otlp(&variable).map_err(|problem| settings::failure(&[problem]))?;
     // What a node logs is a setting, so nothing is logged before they are read.
     let telemetry = telemetry::install(&settings.log, *settings.log_format, otlp)?;
     // Before the runtime, which would panic for want of a descriptor or a thread.

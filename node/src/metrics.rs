@@ -6,12 +6,15 @@
 
 use std::fmt;
 
-use perennial::{Census, Kind, LedgerReport, LimitsReport, Mesh, MeshGone, RetirementReport, Standing, Vitals};
+use perennial::{
+    BackendCensus, BackendKind, Census, Kind, LedgerReport, LimitsReport, Measured, Mesh, MeshGone, RetirementReport,
+    Standing, Vitals,
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{
-        CounterValueEncoder, DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, GaugeValueEncoder, NoLabelSet,
-        prometheus_text, text,
+        CounterValueEncoder, DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, GaugeValueEncoder, MetricEncoder,
+        NoLabelSet, prometheus_text, text,
     },
     metrics::MetricType,
     registry::{Registry, Unit},
@@ -93,6 +96,9 @@ struct Snapshot {
     heap: Option<(u64, u64)>,
     process: Vitals,
     telemetry: Figures,
+    measured: Measured,
+    backends: Vec<BackendCensus>,
+    attempts_saved: [(BackendKind, u64); BackendKind::ALL.len()],
 }
 
 impl Snapshot {
@@ -116,6 +122,9 @@ impl Snapshot {
             heap: vitals.heap_bytes.zip(vitals.heap_blocks),
             process: Vitals::read(),
             telemetry: telemetry.clone(),
+            measured: mesh.measured(),
+            backends: mesh.backends(),
+            attempts_saved: mesh.attempts_saved(),
             census,
         })
     }
@@ -145,6 +154,7 @@ impl Collector for Page {
                 Form::Counter => MetricType::Counter,
                 Form::Gauge => MetricType::Gauge,
                 Form::Info => MetricType::Info,
+                Form::Histogram => MetricType::Histogram,
             };
             let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
             for Row { labels, value } in rows {
@@ -152,11 +162,19 @@ impl Collector for Page {
                     Form::Counter => family.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(value, None)?,
                     Form::Gauge => family.encode_family(labels)?.encode_gauge(value)?,
                     Form::Info => family.encode_info(labels)?,
+                    Form::Histogram => encode_spread(&mut family.encode_family(labels)?, value)?,
                 }
             }
         }
         Ok(())
     }
+}
+
+fn encode_spread(encoder: &mut MetricEncoder<'_>, value: &Value) -> fmt::Result {
+    let Value::Spread(slots) = value else { return Err(fmt::Error) };
+    let (sum, count) = slots.iter().fold((0.0, 0), |(sum, count), slot| (sum + slot.sum, count + slot.count));
+    let buckets: Vec<(f64, u64)> = slots.iter().map(|slot| (slot.max, slot.count)).collect();
+    encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
 }
 
 impl EncodeGaugeValue for Value {
@@ -165,6 +183,7 @@ impl EncodeGaugeValue for Value {
             Value::Count(value) => EncodeGaugeValue::encode(value, encoder),
             Value::Difference(value) => EncodeGaugeValue::encode(value, encoder),
             Value::Real(value) => EncodeGaugeValue::encode(value, encoder),
+            Value::Spread(_) => Err(fmt::Error),
         }
     }
 }
@@ -173,8 +192,8 @@ impl EncodeCounterValue for Value {
     fn encode(&self, encoder: &mut CounterValueEncoder<'_>) -> fmt::Result {
         match self {
             Value::Count(value) => EncodeCounterValue::encode(value, encoder),
-            // What may be negative is no counter.
-            Value::Difference(_) => Err(fmt::Error),
+            // What may be negative is no counter, and what has many numbers neither.
+            Value::Difference(_) | Value::Spread(_) => Err(fmt::Error),
             Value::Real(value) => EncodeCounterValue::encode(value, encoder),
         }
     }

@@ -40,6 +40,9 @@ pub(crate) fn status(status: &Status) -> String {
     }
     fact("descriptors", status.open_fds.map_or("unknown".into(), |fds| fds.to_string()));
     fact("pressure", status.pressure.clone());
+    if !status.degraded.is_empty() {
+        fact("degraded", status.degraded.join(", "));
+    }
     let mut sections = vec![text(&facts)];
     sections.push(talk::topics(&status.topics));
     if !status.counts.is_empty() {

@@ -3,13 +3,13 @@
 //!
 //! None of it can grow: lines are throttled by place (`log.rs`), nothing but our own spans of single operations is let
 //! through to the exporter (`spans.rs`), what waits there is bounded and what does not fit is counted, and a collector
-//! that does not answer costs a pause and no more (`exporter.rs`).
+//! that does not answer is left alone by its breaker, as any backend is (`exporter.rs`).
 
 use std::{io, time::Duration};
 
 use opentelemetry_otlp::{MetricExporter, SpanExporter};
 use opentelemetry_sdk::trace::SpanData;
-use perennial::Kind;
+use perennial::{Backend, Kind};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
@@ -25,18 +25,20 @@ mod collector;
 mod exporter;
 mod log;
 mod metrics;
-mod outage;
 pub(crate) mod settings;
 mod spans;
 mod throttle;
 
 pub(crate) use log::{LogFormat, is_colour_wanted};
 
+#[cfg(test)]
+pub(crate) use metrics::ROWS_MAX;
+
 use exporter::SpanSender;
 use log::Lines;
 use metrics::{Board, MetricSender};
 use settings::Otlp;
-use spans::{Counts, SpanQueue};
+use spans::{Counts, SpanQueue, Spans};
 
 /// What is still waiting when the node ends gets this long to reach the collector. An end must not hang on telemetry.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -116,22 +118,23 @@ impl Telemetry {
         let counts = || figures.spans.clone();
         let spans = traces.map(|to| {
             let exporter = collector::span_exporter(&to, &resource)?;
-            Ok(SpanSender { exporter, ended, counts: counts(), batch_max, delay, timeout: to.timeout })
+            let sender = SpanSender { exporter, ended, counts: counts(), batch_max, delay, timeout: to.timeout };
+            Ok((to.collector(), sender))
         });
         let metrics = metrics.map(|to| {
             let (exporter, board) = (collector::metric_exporter(&to)?, Board::new(resource.clone()));
-            Ok(MetricSender { exporter, board, counts: counts(), interval, timeout: to.timeout })
+            Ok((to.collector(), MetricSender { exporter, board, counts: counts(), interval, timeout: to.timeout }))
         });
         let (spans, metrics) = (spans.transpose()?, metrics.transpose()?);
         Ok(Connected { figures, spans, metrics })
     }
 }
 
-/// Telemetry that could be sent.
+/// Telemetry that could be sent, and to whom.
 pub(crate) struct Connected {
     figures: Figures,
-    spans: Option<SpanSender<SpanExporter>>,
-    metrics: Option<MetricSender<MetricExporter>>,
+    spans: Option<(Backend, SpanSender<SpanExporter>)>,
+    metrics: Option<(Backend, MetricSender<MetricExporter>)>,
 }
 
 impl Connected {
@@ -144,11 +147,14 @@ impl Connected {
         let stop = CancellationToken::new();
         let [log, spans, metrics] = TASKS;
         node.tasks.spawn(Kind::Service, log, self.figures.lines.clone().summarise());
-        let sender = self.spans.map(|sender| node.tasks.spawn(Kind::Service, spans, sender.run(stop.clone())));
-        if let Some(sender) = self.metrics {
-            let of = node.clone();
+        let sender = self.spans.map(|(collector, sender)| {
+            let sending = sender.run(node.mesh.backend(&collector), stop.clone());
+            node.tasks.spawn(Kind::Service, spans, sending)
+        });
+        if let Some((collector, sender)) = self.metrics {
+            let (of, gate) = (node.clone(), node.mesh.backend(&collector));
             let look = async move || crate::metrics::families(&of).await;
-            node.tasks.spawn(Kind::Service, metrics, sender.run(look, stop.clone()));
+            node.tasks.spawn(Kind::Service, metrics, sender.run(look, gate, stop.clone()));
         }
         Running { figures: self.figures, stop, sender }
     }
@@ -175,9 +181,13 @@ impl Running {
     /// Tells what was lost. For the end, when nothing is sent any more.
     pub(crate) fn close(self) {
         let spans = self.figures.spans.read();
-        if spans.dropped + spans.failed > 0 {
-            let (exported, dropped, failed) = (spans.exported, spans.dropped, spans.failed);
-            tracing::warn!(target: "perennial::state", exported, dropped, failed, "not every span reached the collector");
+        if spans.lost() > 0 {
+            let Spans { exported, dropped, failed, skipped } = spans;
+            tracing::warn!(
+                target: "perennial::state",
+                exported, dropped, failed, skipped,
+                "not every span reached the collector"
+            );
         }
         self.figures.lines.close();
     }

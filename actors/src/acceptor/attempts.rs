@@ -148,7 +148,7 @@ impl Drop for Attempts {
 }
 
 async fn shake_hands(guest: Guest, context: &Context) -> AttemptEnd {
-    let operation = Operation::handshake();
+    let operation = Operation::handshake(context.meters.clone());
     let Guest { incoming, permit, listener, addr } = guest;
     let remains = remains_of(&incoming, context);
     let is_validated = incoming.remote_addr_validated();

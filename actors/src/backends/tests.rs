@@ -96,6 +96,25 @@ fn a_backend_is_remembered_while_it_is_held_or_has_something_to_tell() {
 }
 
 #[test]
+fn what_was_saved_is_told_by_kind_and_outlives_the_backend() {
+    let start = Instant::now();
+    let backends = Backends::new(&Limits::default(), start);
+    let saved = |kind| backends.saved().into_iter().find(|(of, _)| *of == kind).expect("every kind is told").1;
+    for (at, name) in ["one", "two"].into_iter().enumerate() {
+        let down = start + SECOND * 1000 * at as u32;
+        let gate = backends.gate(&named(name), down);
+        (0..3).for_each(|_| gate.fail(down, &mut rng(7)));
+        assert!(gate.ask(4, down).is_err());
+        drop(gate);
+        assert_eq!(saved(BackendKind::Other), 4 * (at as u64 + 1));
+        backends.sweep(down + SECOND * 200);
+        assert!(backends.census(down).is_empty(), "it has lapsed and is forgotten");
+    }
+    assert_eq!((saved(BackendKind::Other), saved(BackendKind::Relay)), (8, 0));
+    assert_eq!(BackendKind::ALL.map(|kind| kind as usize), [0, 1, 2, 3], "they are indices as well");
+}
+
+#[test]
 fn beyond_the_bound_a_backend_is_used_as_if_it_were_healthy() {
     let start = Instant::now();
     let backends = Backends::new(&Limits::default(), start);

@@ -23,6 +23,7 @@ use crate::{
     limits::{Limits, LimitsError},
     listeners::{Listen, Listeners},
     lives::Lives,
+    meters::Meters,
     probe::Probing,
     redial::Redials,
     routes::Routes,
@@ -145,17 +146,19 @@ impl MeshBuilder {
         let key = secret_key.unwrap_or_else(SecretKey::generate);
         let endpoint = transport::bind(key, &listen, relay, port_mapping, &limits, addresses.clone()).await?;
         listeners.name_by(&endpoint.bound_sockets());
+        let meters = Meters::default();
         let parts = Parts {
             nursery: Nursery::default(),
             door: Door::new(&limits, listeners.all(), rand::random(), Instant::now(), bell(slot_free.clone())),
             listeners,
             slot_free,
             probing: Probing::default(),
-            lives: Lives::new(&limits),
+            lives: Lives::new(&limits, meters.clone()),
             history: Arc::new(Mutex::new(History::new(limits.history_max))),
             routes: Routes::default(),
             counters: Counters::default(),
             traffic: TrafficCounters::default(),
+            meters,
             endpoint,
             addresses,
             redials: Redials::new(&limits),
@@ -187,6 +190,7 @@ pub(crate) struct Parts {
     pub(crate) addresses: AddressBook,
     pub(crate) counters: Counters,
     pub(crate) traffic: TrafficCounters,
+    pub(crate) meters: Meters,
     pub(crate) lists: Lists,
     pub(crate) redials: Redials,
     pub(crate) backends: Backends,
@@ -215,6 +219,7 @@ impl Parts {
             addresses: self.addresses.clone(),
             counters: self.counters.clone(),
             traffic: self.traffic.clone(),
+            meters: self.meters.clone(),
             nursery: self.nursery.clone(),
             lists: self.lists.clone(),
             redials: self.redials.clone(),

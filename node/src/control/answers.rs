@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use iroh::EndpointAddr;
 use perennial::{
-    BackendCensus, Census, Departure, JoinError, Kind, LedgerReport, MeshGone, RetirementReport, Standing, StoreUse,
-    Traffic,
+    BackendCensus, BackendState, Census, Departure, JoinError, Kind, LedgerReport, MeshGone, RetirementReport,
+    Standing, StoreUse, Traffic,
     census::{ConnectionCensus, PeerCensus, Side},
 };
 
@@ -60,6 +60,7 @@ pub(crate) async fn status(node: &Node) -> Result<Status, Failure> {
         alive_tasks: vitals.alive_tasks,
         panics: panics::count(),
         crashes: census.crashes.iter().map(|(of, count)| (of.name().to_owned(), *count)).collect(),
+        degraded: degraded(node),
         self_probe: Some(node.probe.state().view()),
         stores: stores(node, &census),
         counts: census
@@ -111,6 +112,13 @@ pub(crate) fn backends(node: &Node) -> Backends {
         next_probe_s: backend.next_probe.map(seconds),
     };
     Backends { v: VERSION, backends: node.mesh.backends().into_iter().map(view).collect() }
+}
+
+/// Those that are not used as often as there is something to do, by name.
+pub(crate) fn degraded(node: &Node) -> Vec<String> {
+    let all = node.mesh.backends().into_iter();
+    let degraded = all.filter(|backend| backend.state != BackendState::Healthy);
+    degraded.map(|backend| backend.backend.to_string()).collect()
 }
 
 pub(crate) async fn peers(node: &Node) -> Result<Peers, Failure> {

@@ -70,6 +70,9 @@ pub(crate) struct Status {
     /// Loops that ended other than in order, by name. Zeros are left out.
     #[serde(default)]
     pub(crate) crashes: BTreeMap<String, u64>,
+    /// Backends that are not healthy, by name; `/v1/backends` has more.
+    #[serde(default)]
+    pub(crate) degraded: Vec<String>,
     /// What the node's probes of itself have come to.
     #[serde(default)]
     pub(crate) self_probe: Option<ProbeView>,

@@ -6,7 +6,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use perennial::{
-    CloseCode, Kind, Loop, Stage, Standing, StoreUse, Vitals,
+    BackendCensus, BackendKind, BackendState, Bucket, CloseCode, Histogram, Kind, Loop, Measured, Stage, Standing,
+    StoreUse, Vitals,
     census::{ConnectionCensus, Side},
 };
 
@@ -33,6 +34,8 @@ pub(crate) enum Form {
     Gauge,
     /// Always 1; the labels tell.
     Info,
+    /// Counts by size, up only.
+    Histogram,
 }
 
 /// One figure.
@@ -46,11 +49,23 @@ pub(crate) struct Row {
 pub(crate) type Label = (&'static str, Cow<'static, str>);
 
 /// Whole numbers stay whole: a counter of bytes outgrows what a float can count.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Count(u64),
     Difference(i64),
     Real(f64),
+    Spread(Vec<Slot>),
+}
+
+/// A bucket of a histogram, in the unit of its family.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Slot {
+    /// Infinite in the last one.
+    pub(crate) max: f64,
+    /// Of this bucket alone.
+    pub(crate) count: u64,
+    /// Of the values in it.
+    pub(crate) sum: f64,
 }
 
 impl From<u64> for Value {
@@ -68,6 +83,12 @@ impl From<i64> for Value {
 impl From<f64> for Value {
     fn from(value: f64) -> Self {
         Value::Real(value)
+    }
+}
+
+impl From<Vec<Slot>> for Value {
+    fn from(value: Vec<Slot>) -> Self {
+        Value::Spread(value)
     }
 }
 
@@ -115,6 +136,25 @@ impl Page {
         self.push(name, None, Form::Gauge, help, rows);
     }
 
+    /// `name` without its unit. The library measures durations in microseconds, and sizes in bytes.
+    fn histograms<const LABELS: usize>(
+        &mut self,
+        name: &'static str,
+        unit: &'static str,
+        help: &'static str,
+        rows: impl IntoIterator<Item = Labelled<LABELS, Histogram>>,
+    ) {
+        let scale = if unit == "seconds" { 1e6 } else { 1.0 };
+        let slot = |Bucket { max, count, sum }: &Bucket| Slot {
+            max: max.map_or(f64::INFINITY, |max| max as f64 / scale),
+            count: *count,
+            sum: *sum as f64 / scale,
+        };
+        let slots = |of: Histogram| of.buckets.iter().map(slot).collect::<Vec<_>>();
+        let rows = rows.into_iter().map(|(labels, histogram)| (labels, slots(histogram)));
+        self.push(name, Some(unit), Form::Histogram, help, rows);
+    }
+
     fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
         self.counters(name, help, [([], value)]);
     }
@@ -141,6 +181,8 @@ impl Snapshot {
         self.maps(&mut page);
         self.dials(&mut page);
         self.gossip(&mut page);
+        self.measured(&mut page);
+        self.backends(&mut page);
         self.clients(&mut page);
         self.telemetry(&mut page);
         page.families
@@ -334,6 +376,42 @@ impl Snapshot {
         page.gauges("perennial_gossip_queue_frames", "Frames waiting: to be written, or for their topic", queues);
     }
 
+    fn measured(&self, page: &mut Page) {
+        let Measured { dials, handshakes, lifetimes, published, delivered } = self.measured.clone();
+        let by_outcome = |of: Vec<(&'static str, Histogram)>| {
+            of.into_iter().map(|(outcome, histogram)| (label("outcome", outcome), histogram))
+        };
+        let help = "How long outgoing attempts took, by how they ended";
+        page.histograms("perennial_dial_duration", "seconds", help, by_outcome(dials));
+        let help = "How long incoming handshakes took, by how they ended";
+        page.histograms("perennial_handshake_duration", "seconds", help, by_outcome(handshakes));
+        let help = "How long connections lived that have ended";
+        page.histograms("perennial_connection_duration", "seconds", help, [([], lifetimes)]);
+        let sizes = [("published", published), ("delivered", delivered)];
+        let sizes = sizes.map(|(direction, sizes)| (label("direction", direction), sizes));
+        let help = "The content of messages, published here and of others";
+        page.histograms("perennial_gossip_message", "bytes", help, sizes);
+    }
+
+    /// Of each kind how many are in which state: names have addresses in them.
+    fn backends(&self, page: &mut Page) {
+        let mut states = Vec::new();
+        for kind in BackendKind::ALL {
+            for state in BackendState::ALL {
+                let is_it = |one: &&BackendCensus| one.backend.kind() == kind && one.state == state;
+                let labels = [("kind", kind.name().into()), ("state", state.name().into())];
+                states.push((labels, self.backends.iter().filter(is_it).count() as u64));
+            }
+        }
+        page.gauges("perennial_backend_state", "Backends of a kind that are in a state", states);
+        let saved = self.attempts_saved.map(|(kind, saved)| (label("kind", kind.name()), saved));
+        page.counters(
+            "perennial_backend_attempts_saved",
+            "Attempts not made because their backend was degraded",
+            saved,
+        );
+    }
+
     fn clients(&self, page: &mut Page) {
         let doors = || self.clients.iter().map(|(door, max, counts)| (label("door", *door), *max as u64, counts));
         let max = doors().map(|(door, max, _)| (door, max));
@@ -354,13 +432,26 @@ impl Snapshot {
             suppressed,
         );
         let spans = self.telemetry.spans.read();
-        let spans = [("exported", spans.exported), ("dropped", spans.dropped), ("failed", spans.failed)];
+        let spans = [
+            ("exported", spans.exported),
+            ("dropped", spans.dropped),
+            ("failed", spans.failed),
+            ("skipped", spans.skipped),
+        ];
         let spans = spans.map(|(outcome, count)| (label("outcome", outcome), count));
-        page.counters("perennial_telemetry_span", "Spans for a collector: taken, without room, or not taken", spans);
+        page.counters(
+            "perennial_telemetry_span",
+            "Spans for a collector: taken, without room, not taken, or not sent while it was degraded",
+            spans,
+        );
         let pushes = self.telemetry.spans.pushes();
-        let pushes = [("exported", pushes.exported), ("failed", pushes.failed)];
+        let pushes = [("exported", pushes.exported), ("failed", pushes.failed), ("skipped", pushes.skipped)];
         let pushes = pushes.map(|(outcome, count)| (label("outcome", outcome), count));
-        page.counters("perennial_telemetry_push", "Pushes of the metrics to a collector: taken or not taken", pushes);
+        page.counters(
+            "perennial_telemetry_push",
+            "Pushes of the metrics to a collector: taken, not taken, or not sent while it was degraded",
+            pushes,
+        );
     }
 
     fn reasons(&self, stage: Stage) -> impl Iterator<Item = Labelled<1, u64>> + '_ {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use expect_test::expect;
+use expect_test::{Expect, expect};
 use perennial::{Event, Reason, TopicHandle, TopicId};
 
 use super::*;
@@ -55,6 +55,13 @@ impl Parsed {
         parsed
     }
 
+    /// Of a histogram, which has three names, that of its family.
+    fn name_for_people<'a>(&'a self, sample: &'a str) -> &'a str {
+        let is_of =
+            |family: &&(String, String, Option<String>)| family.1 == "histogram" && sample.starts_with(&family.0);
+        self.families.iter().find(is_of).map_or(sample, |(name, ..)| name)
+    }
+
     fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let has_them = |sample: &&Sample| labels.iter().all(|(key, value)| sample.labels[*key] == *value);
         let found = self.samples.iter().filter(|sample| sample.name == name);
@@ -74,6 +81,7 @@ impl Parsed {
             let suffix = match kind.as_str() {
                 "counter" => "_total",
                 "info" => "_info",
+                "histogram" => "_bucket",
                 _ => "",
             };
             let samples = self.samples.iter().filter(|sample| sample.name == format!("{family}{suffix}"));
@@ -113,12 +121,15 @@ async fn two_that_have_talked() -> [(Mesh, TopicHandle); 2] {
 }
 
 async fn scrape(mesh: &Mesh, format: Format) -> String {
+    write(snapshot(mesh).await.families(), format)
+}
+
+async fn snapshot(mesh: &Mesh) -> Snapshot {
     let directory = tempfile::tempdir().unwrap();
     let door = tokio::net::UnixListener::bind(directory.path().join("door")).unwrap();
     let door = CappedListener::new(door, CLIENTS_MAX).gauge();
     let tasks = Tasks::new(mesh.ledger_counters());
-    let snapshot = Snapshot::take(mesh, &tasks, [("control", &door)].into_iter(), &Figures::default()).await.unwrap();
-    write(snapshot.families(), format)
+    Snapshot::take(mesh, &tasks, [("control", &door)].into_iter(), &Figures::default()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,6 +138,13 @@ async fn names_types_units_and_labels_are_as_promised() {
     let page = Parsed::of(&scrape(&one, Format::OpenMetrics).await);
     // Only what the system and the allocator tell may be missing, and on Linux it is there.
     let promise = page.promise().replace("perennial_heap_bytes gauge bytes {}\nperennial_heap_blocks gauge - {}\n", "");
+    promised().assert_eq(&promise);
+    let families: BTreeSet<&String> = page.families.iter().map(|(name, ..)| name).collect();
+    assert_eq!(families.len(), page.families.len(), "each family stands there once");
+}
+
+/// Name, type, unit and labels of every family, in the order of the page.
+fn promised() -> Expect {
     expect![[r#"
         process_resident_memory_bytes gauge bytes {}
         process_open_fds gauge - {}
@@ -176,6 +194,12 @@ async fn names_types_units_and_labels_are_as_promised() {
         perennial_gossip_sent counter - {}
         perennial_gossip_dropped counter - {reason}
         perennial_gossip_queue_frames gauge - {queue}
+        perennial_dial_duration_seconds histogram seconds {le,outcome}
+        perennial_handshake_duration_seconds histogram seconds {le,outcome}
+        perennial_connection_duration_seconds histogram seconds {le}
+        perennial_gossip_message_bytes histogram bytes {direction,le}
+        perennial_backend_state gauge - {kind,state}
+        perennial_backend_attempts_saved counter - {kind}
         perennial_client_max gauge - {door}
         perennial_client_used gauge - {door}
         perennial_client_high_water gauge - {door}
@@ -183,16 +207,13 @@ async fn names_types_units_and_labels_are_as_promised() {
         perennial_log_suppressed counter - {}
         perennial_telemetry_span counter - {outcome}
         perennial_telemetry_push counter - {outcome}"#]]
-    .assert_eq(&promise);
-    let families: BTreeSet<&String> = page.families.iter().map(|(name, ..)| name).collect();
-    assert_eq!(families.len(), page.families.len(), "each family stands there once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readme_lists_every_metric_and_no_other() {
     let [(one, _at_one), _two] = two_that_have_talked().await;
     let page = Parsed::of(&scrape(&one, Format::OpenMetrics).await);
-    let told: BTreeSet<&str> = page.samples.iter().map(|sample| sample.name.as_str()).collect();
+    let told: BTreeSet<&str> = page.samples.iter().map(|sample| page.name_for_people(&sample.name)).collect();
     let rows = include_str!("../../../README.md").lines().filter(|line| line.starts_with("| `p"));
     let names = rows.flat_map(|line| line.split('`'));
     let is_metric = |name: &&str| name.starts_with("perennial_") || name.starts_with("process_");
@@ -212,7 +233,7 @@ async fn no_label_tells_who_where_or_about_what() {
         assert!(!page.contains(&secret), "{secret} in {page}");
     }
     for Sample { name, labels, .. } in Parsed::of(&page).samples {
-        for (key, value) in labels.iter().filter(|(key, _)| *key != "version") {
+        for (key, value) in labels.iter().filter(|(key, _)| !["version", "le"].contains(&key.as_str())) {
             let is_word = value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c));
             assert!(is_word && !value.is_empty() && value.len() <= 32, "{name}: {key}={value}");
         }
@@ -233,6 +254,13 @@ async fn values_are_those_of_the_census() {
     let connections = census.peers.iter().map(|peer| peer.connections.len()).sum::<usize>() as f64;
     assert_eq!(of_two.sum("perennial_connection_active"), connections);
     assert_eq!(of_two.sum("perennial_neighbor_active"), 1.0);
+    let delivered = [("direction", "delivered")];
+    assert_eq!(of_two.value("perennial_gossip_message_bytes_count", &delivered), 1.0);
+    assert_eq!(of_two.value("perennial_gossip_message_bytes_sum", &delivered), 5.0);
+    let up_to_16 = [("direction", "delivered"), ("le", "16.0")];
+    assert_eq!(of_two.value("perennial_gossip_message_bytes_bucket", &up_to_16), 1.0);
+    let shaken = of_one.value("perennial_handshake_duration_seconds_sum", &[("outcome", "connected")]);
+    assert!(shaken > 0.0 && shaken < DEADLINE.as_secs_f64(), "{shaken} s");
     assert_eq!(of_two.value("perennial_limit_max", &[("limit", "connections_max")]), 128.0);
     assert_eq!(of_two.value("perennial_listener_accepting", &[("listener", "0")]), 1.0);
     assert_eq!(of_two.value("perennial_client_max", &[("door", "control")]), 16.0);
@@ -254,13 +282,29 @@ async fn every_reason_is_counted_in_one_family() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_family_has_more_rows_than_a_collector_is_told_of() {
+    let [(one, _at_one), _two] = two_that_have_talked().await;
+    let most = snapshot(&one).await.families().into_iter().max_by_key(|family| family.rows.len()).unwrap();
+    let (name, rows) = (most.name, most.rows.len());
+    assert!(rows + 10 <= crate::telemetry::ROWS_MAX, "{name} has {rows}, and a few more must find room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn both_formats_tell_the_same() {
     let mesh = Mesh::builder().spawn().await.unwrap();
     let [new, old] = [scrape(&mesh, Format::OpenMetrics).await, scrape(&mesh, Format::Prometheus).await];
     assert!(new.ends_with("# EOF\n") && !old.contains("# EOF") && !old.contains("# UNIT"));
     let names = |page: &str| {
+        // OpenMetrics wants the bounds of buckets written as fractions, and the samples of a histogram in another order.
+        let number = |bound: &mut String| *bound = bound.parse::<f64>().expect("a bound is a number").to_string();
         let samples = Parsed::of(page).samples.into_iter();
-        samples.map(|sample| (sample.name, sample.labels)).collect::<Vec<_>>()
+        let with_bounds = samples.map(|mut sample| {
+            sample.labels.get_mut("le").into_iter().for_each(number);
+            (sample.name, sample.labels)
+        });
+        let mut all: Vec<_> = with_bounds.collect();
+        all.sort();
+        all
     };
     assert_eq!(names(&new), names(&old));
     assert!(old.contains("# TYPE perennial_task_spawned_total counter"), "{old}");

@@ -11,6 +11,7 @@ use super::{Problem, Settings, Source, show::Entry};
 use crate::{
     exit::Exit,
     names::{PeerName, short},
+    telemetry::settings::{self as telemetry, Named, Otlp},
 };
 
 /// Two may get lost before a live neighbour is taken for a dead one.
@@ -65,6 +66,17 @@ impl Settings {
             limits.set(name, limit.value).map_err(|error| Problem::config(error.to_string()))?;
         }
         Ok(limits)
+    }
+
+    /// Where telemetry goes, with the standard `OTEL_*` variables that `variable` tells. `None`: nowhere.
+    ///
+    /// # Errors
+    ///
+    /// A collector that cannot be one, or a variable out of bounds.
+    pub(crate) fn otlp(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Otlp>, Problem> {
+        let by = self.otlp.source.calls("otlp");
+        let url = self.otlp.as_ref().map(|url| Named { url: &url.0, by: &by });
+        telemetry::resolve(url, *self.otlp_protocol, variable).map_err(Problem::config)
     }
 
     /// Every setting with its value and source.

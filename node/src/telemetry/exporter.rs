@@ -1,19 +1,22 @@
-//! The task that sends ended spans to a collector, a batch at a time. A collector that fails is asked ever more seldom
-//! meanwhile; what does not fit the queue behind is dropped there and counted.
+//! The task that sends ended spans to a collector, a batch at a time, through the collector's breaker. While that is open
+//! batches are dropped here and counted, so that nothing waits for somebody who is not there; what does not fit the queue
+//! while one is on its way is dropped there and counted.
 
 use std::time::Duration;
 
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use perennial::BackendGate;
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    outage::{News, Outage},
-    spans::Counts,
-};
+use super::spans::{Counts, Sent};
+
+/// After a batch that failed. With the exporter's own retries three in a row outlast the restart of a collector; then the
+/// breaker sets the pace.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Sends what comes out of the queue.
 #[derive(Debug)]
@@ -31,8 +34,7 @@ pub(super) struct SpanSender<E> {
 impl<E: SpanExporter> SpanSender<E> {
     /// Sends until it is stopped, then what is still waiting. Whoever stops it decides how long to wait for that: what is
     /// queued or on its way when this is dropped is counted as failed.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut outage = Outage::default();
+    pub(super) async fn run(mut self, gate: BackendGate, stop: CancellationToken) {
         let mut batch = Vec::new();
         loop {
             let is_over = tokio::select! {
@@ -41,21 +43,14 @@ impl<E: SpanExporter> SpanSender<E> {
                 is_closed = self.fill(&mut batch) => is_closed,
             };
             if is_over {
-                return self.flush(batch).await;
+                return self.flush(batch, &gate).await;
             }
-            let is_sent = self.send(std::mem::take(&mut batch)).await;
-            match outage.on_attempt(is_sent) {
-                News::None => {}
-                News::Begun => tracing::warn!(target: "perennial::state", "the collector takes no spans"),
-                News::Over { attempts } => {
-                    tracing::info!(target: "perennial::state", attempts, "the collector takes spans again");
-                }
-            }
-            if let Some(pause) = outage.pause() {
-                tokio::select! {
+            match self.send(std::mem::take(&mut batch), &gate).await {
+                Sent::Taken | Sent::Skipped => {}
+                Sent::Failed => tokio::select! {
                     () = stop.cancelled() => {}
-                    () = sleep(pause) => {}
-                }
+                    () = sleep(PAUSE) => {}
+                },
             }
         }
     }
@@ -80,25 +75,34 @@ impl<E: SpanExporter> SpanSender<E> {
         false
     }
 
-    /// Whether the collector took it.
-    async fn send(&self, batch: Vec<SpanData>) -> bool {
+    async fn send(&self, batch: Vec<SpanData>, gate: &BackendGate) -> Sent {
+        let Some(attempt) = gate.ask() else {
+            self.counts.note_skipped(batch.len());
+            return Sent::Skipped;
+        };
         let flight = Flight { spans: batch.len(), counts: &self.counts };
-        let is_sent = matches!(timeout(self.timeout, self.exporter.export(batch)).await, Ok(Ok(())));
-        if is_sent {
-            flight.land();
+        match timeout(self.timeout, self.exporter.export(batch)).await {
+            Ok(Ok(())) => {
+                attempt.succeed();
+                flight.land();
+                Sent::Taken
+            }
+            Ok(Err(_)) | Err(_) => {
+                attempt.fail();
+                Sent::Failed
+            }
         }
-        is_sent
     }
 
     /// Sends what is there; gives up at the first failure.
-    async fn flush(mut self, mut batch: Vec<SpanData>) {
+    async fn flush(mut self, mut batch: Vec<SpanData>, gate: &BackendGate) {
         self.ended.close();
         loop {
             let room = self.batch_max.saturating_sub(batch.len());
             if room > 0 {
                 self.ended.recv_many(&mut batch, room).await;
             }
-            if batch.is_empty() || !self.send(std::mem::take(&mut batch)).await {
+            if batch.is_empty() || self.send(std::mem::take(&mut batch), gate).await == Sent::Failed {
                 return;
             }
         }
@@ -147,6 +151,7 @@ mod tests {
         error::{OTelSdkError, OTelSdkResult},
         trace::{SpanEvents, SpanLinks, SpanProcessor},
     };
+    use perennial::{Backend, Limits};
     use tokio::{task::JoinHandle, time::Instant};
 
     use super::{
@@ -206,7 +211,8 @@ mod tests {
                 delay: DELAY,
                 timeout: TIMEOUT,
             };
-            let task = tokio::spawn(sender.run(stop.clone()));
+            let gate = BackendGate::alone(&Backend::Other("otlp:http://a".into()), &Limits::default());
+            let task = tokio::spawn(sender.run(gate, stop.clone()));
             Self { queue, counts, collector, stop, task }
         }
 
@@ -293,14 +299,16 @@ mod tests {
                 pass(Duration::from_secs(1)).await;
             }
             assert!(begun.elapsed() < Duration::from_secs(20), "whoever ends a span waits for nobody");
-            let Spans { exported, dropped, failed } = world.spans();
-            let held = 60_000 - dropped - failed;
-            assert_eq!(exported, 0);
+            let spans = world.spans();
+            let held = 60_000 - spans.lost();
+            assert_eq!(spans.exported, 0);
             assert!(held <= (QUEUE + BATCH) as u64, "{held} are held");
+            assert!(spans.skipped > 40_000, "most of them while nobody is asked: {spans:?}");
             let requests = world.collector.requests.load(Ordering::Relaxed);
-            assert!((10..40).contains(&requests), "{requests} requests in ten minutes");
+            // Three, then a probe after some 30 s, 60 s, 120 s and 240 s.
+            assert!((5..=8).contains(&requests), "{requests} requests in ten minutes");
             let after = world.stop(Duration::from_secs(2)).await;
-            assert_eq!(after.dropped + after.failed, 60_000, "every span is accounted for");
+            assert_eq!((after.exported, after.lost()), (0, 60_000), "every span is accounted for");
         }
     }
 
@@ -312,8 +320,26 @@ mod tests {
         let lost = world.spans().failed;
         world.collector.mood.store(TAKES, Ordering::Relaxed);
         pass(Duration::from_secs(60)).await;
-        assert_eq!(world.spans(), Spans { exported: QUEUE as u64 - lost, dropped: 0, failed: lost });
+        assert_eq!(world.spans(), Spans { exported: QUEUE as u64 - lost, failed: lost, ..Spans::default() });
         assert!((1..=3 * BATCH as u64).contains(&lost), "{lost}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_collector_that_stays_away_is_left_alone_until_a_probe_finds_it_back() {
+        let world = World::with(REFUSES);
+        let requests = || world.collector.requests.load(Ordering::Relaxed);
+        world.end_spans(3 * BATCH);
+        pass(2 * PAUSE + Duration::from_secs(1)).await;
+        assert_eq!(requests(), 3);
+        world.collector.mood.store(TAKES, Ordering::Relaxed);
+        world.end_spans(BATCH);
+        pass(Duration::from_secs(20)).await;
+        let spans = world.spans();
+        assert_eq!((requests(), spans.failed, spans.skipped), (3, 3 * BATCH as u64, BATCH as u64), "nobody asks");
+        pass(Duration::from_secs(20)).await;
+        world.end_spans(BATCH);
+        pass(Duration::from_secs(1)).await;
+        assert_eq!((requests(), world.spans().exported), (4, BATCH as u64), "the probe is a batch like any other");
     }
 
     #[tokio::test(start_paused = true)]
@@ -325,7 +351,7 @@ mod tests {
             let begun = Instant::now();
             let spans = world.stop(Duration::from_secs(2)).await;
             assert!(begun.elapsed() <= Duration::from_secs(2));
-            assert_eq!(spans, Spans { exported, dropped: 0, failed: 25 - exported }, "mood {mood}");
+            assert_eq!(spans, Spans { exported, failed: 25 - exported, ..Spans::default() }, "mood {mood}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use clap::ValueEnum;
 use hyper::Uri;
+use perennial::Backend;
 
 /// Everything the exporters are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,17 @@ pub(crate) struct Destination {
     pub(crate) protocol: Protocol,
     /// How long one request may take.
     pub(crate) timeout: Duration,
+}
+
+impl Destination {
+    /// Who it is, as a backend: the signals of one collector share its breaker. Without path and password, which are
+    /// nobody's business.
+    pub(crate) fn collector(&self) -> Backend {
+        let uri: Uri = self.endpoint.parse().unwrap_or_default();
+        let scheme = uri.scheme_str().unwrap_or_default();
+        let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        Backend::Other(format!("otlp:{scheme}://{}{port}", uri.host().unwrap_or_default()))
+    }
 }
 
 /// How a collector is spoken to.
@@ -78,13 +90,21 @@ const TIMEOUT: (u64, RangeInclusive<u64>) = (10_000, 10..=60_000);
 /// A push asks every supervisor of the node.
 const INTERVAL: (u64, RangeInclusive<u64>) = (60_000, 100..=3_600_000);
 
-/// The settings of one process: the flags first, then the variables. `None` while nothing names a collector.
+/// A collector's URL, and what the user calls the place it came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) by: &'a str,
+}
+
+/// The settings of one process: those of the node first, then the standard variables. `None` while nothing names a
+/// collector.
 ///
 /// # Errors
 ///
-/// A sentence about the variable or flag that cannot be.
+/// A sentence about the variable or setting that cannot be.
 pub(crate) fn resolve(
-    url: Option<&str>,
+    url: Option<Named<'_>>,
     protocol: Option<Protocol>,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Option<Otlp>, String> {
@@ -110,7 +130,7 @@ pub(crate) fn resolve(
 
 fn destination(
     signal: Signal,
-    url: Option<&str>,
+    url: Option<Named<'_>>,
     protocol: Option<Protocol>,
     from: &Variables<'_>,
 ) -> Result<Option<Destination>, String> {
@@ -126,15 +146,15 @@ fn destination(
         Some(protocol) => protocol,
         None => from.protocol(signal)?,
     };
-    let own = from.get(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name()));
-    let common = from.get("OTEL_EXPORTER_OTLP_ENDPOINT");
-    let endpoint = match (url, own, common) {
-        (Some(url), ..) => base(url, signal, protocol),
-        (None, Some(own), _) => own,
-        (None, None, Some(common)) => base(&common, signal, protocol),
+    let (own_name, common_name) =
+        (format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name()), "OTEL_EXPORTER_OTLP_ENDPOINT");
+    let (endpoint, by) = match (url, from.get(&own_name), from.get(common_name)) {
+        (Some(Named { url, by }), ..) => (base(url, signal, protocol), by),
+        (None, Some(own), _) => (own, own_name.as_str()),
+        (None, None, Some(common)) => (base(&common, signal, protocol), common_name),
         (None, None, None) => return Ok(None),
     };
-    check(&endpoint, protocol)?;
+    check(&endpoint, protocol).map_err(|wrong| format!("{by}: {wrong}"))?;
     let timeout = from.of_signal(signal, "TIMEOUT", |name| from.number_if_set(name, &TIMEOUT.1))?;
     Ok(Some(Destination { endpoint, protocol, timeout: Duration::from_millis(timeout.unwrap_or(TIMEOUT.0)) }))
 }
@@ -208,7 +228,7 @@ mod tests {
 
     fn with(url: Option<&str>, variables: &[(&str, &str)]) -> Result<Option<Otlp>, String> {
         let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        resolve(url, None, &find)
+        resolve(url.map(|url| Named { url, by: "--otlp" }), None, &find)
     }
 
     fn endpoints(otlp: Result<Option<Otlp>, String>) -> [Option<String>; 2] {
@@ -251,6 +271,17 @@ mod tests {
     }
 
     #[test]
+    fn the_signals_of_one_collector_are_one_backend_and_its_name_keeps_secrets() {
+        let http = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+        let otlp = with(Some("http://user:secret@a:4318/tenant/"), &[http]).unwrap().unwrap();
+        let names = [otlp.traces, otlp.metrics].map(|to| to.unwrap().collector().to_string());
+        assert_eq!(names, ["otlp:http://a:4318"; 2]);
+        let of = |url| with(Some(url), &[]).unwrap().unwrap().traces.unwrap().collector().to_string();
+        assert_eq!(of("https://collector.example"), "otlp:https://collector.example");
+        assert_eq!(of("http://[::1]:4317"), "otlp:http://[::1]:4317");
+    }
+
+    #[test]
     fn figures_are_taken_within_bounds_and_refused_by_name_beyond() {
         let otlp = with(
             Some("http://a:1"),
@@ -288,5 +319,9 @@ mod tests {
         assert!(with(Some("https://collector.example:4317"), &[]).is_ok());
         let http = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
         assert!(with(Some("https://collector.example:4318"), &[http]).unwrap_err().contains("grpc"));
+        assert!(with(Some("a"), &[]).unwrap_err().starts_with("--otlp: "), "whoever is wrong is named");
+        for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"] {
+            assert!(with(None, &[(name, "a")]).unwrap_err().starts_with(&format!("{name}: ")));
+        }
     }
 }

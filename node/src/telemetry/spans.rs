@@ -64,8 +64,10 @@ struct Counters {
     exported: AtomicU64,
     dropped: AtomicU64,
     failed: AtomicU64,
+    skipped: AtomicU64,
     pushed: AtomicU64,
     pushes_failed: AtomicU64,
+    pushes_skipped: AtomicU64,
 }
 
 /// Spans so far.
@@ -77,6 +79,15 @@ pub(crate) struct Spans {
     pub(crate) dropped: u64,
     /// No collector took them in time.
     pub(crate) failed: u64,
+    /// The collector was known to be down and was not asked.
+    pub(crate) skipped: u64,
+}
+
+impl Spans {
+    /// Those that reached no collector.
+    pub(crate) fn lost(&self) -> u64 {
+        self.dropped + self.failed + self.skipped
+    }
 }
 
 /// Pushes of the metrics so far.
@@ -85,21 +96,44 @@ pub(crate) struct Pushes {
     pub(crate) exported: u64,
     /// No collector took it in time.
     pub(crate) failed: u64,
+    /// The collector was known to be down and was not asked.
+    pub(crate) skipped: u64,
+}
+
+/// What became of one batch or push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    Taken,
+    Failed,
+    Skipped,
 }
 
 impl Counts {
     pub(crate) fn read(&self) -> Spans {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Spans { exported: read(&self.0.exported), dropped: read(&self.0.dropped), failed: read(&self.0.failed) }
+        Spans {
+            exported: read(&self.0.exported),
+            dropped: read(&self.0.dropped),
+            failed: read(&self.0.failed),
+            skipped: read(&self.0.skipped),
+        }
     }
 
     pub(crate) fn pushes(&self) -> Pushes {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Pushes { exported: read(&self.0.pushed), failed: read(&self.0.pushes_failed) }
+        Pushes {
+            exported: read(&self.0.pushed),
+            failed: read(&self.0.pushes_failed),
+            skipped: read(&self.0.pushes_skipped),
+        }
     }
 
-    pub(super) fn note_push(&self, is_pushed: bool) {
-        let counter = if is_pushed { &self.0.pushed } else { &self.0.pushes_failed };
+    pub(super) fn note_push(&self, sent: Sent) {
+        let counter = match sent {
+            Sent::Taken => &self.0.pushed,
+            Sent::Failed => &self.0.pushes_failed,
+            Sent::Skipped => &self.0.pushes_skipped,
+        };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -109,6 +143,10 @@ impl Counts {
 
     pub(super) fn note_failed(&self, spans: usize) {
         self.0.failed.fetch_add(spans as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_skipped(&self, spans: usize) {
+        self.0.skipped.fetch_add(spans as u64, Ordering::Relaxed);
     }
 }
 

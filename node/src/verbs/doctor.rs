@@ -25,7 +25,7 @@ use crate::{
     names::short,
     settings::{self, Settings},
     state_dir, tables,
-    telemetry::is_colour_wanted,
+    telemetry::{is_colour_wanted, settings::Destination},
 };
 
 pub(crate) mod findings;
@@ -77,6 +77,7 @@ fn look(settings: &Settings, misread: Option<Finding>, node: Option<&Status>) ->
     let mut findings = vec![key, misread.unwrap_or_else(|| contradictions(settings, id)), control_socket(settings)];
     findings.extend(settings.state_dir.as_deref().map(state_directory));
     findings.extend(listeners(settings, node));
+    findings.push(telemetry(settings));
     findings.extend([
         findings::process(&vitals),
         findings::memory(settings.memory_budget.map(|size| size.0), memory_of_machine()),
@@ -141,6 +142,18 @@ fn state_directory(directory: &Path) -> Finding {
             Err(wrong) => failure("state directory", &wrong),
         },
     }
+}
+
+/// Where telemetry would go. Nobody is asked whether a collector is there: a node does without one.
+fn telemetry(settings: &Settings) -> Finding {
+    let otlp = match settings.otlp(&|name| std::env::var(name).ok()) {
+        Ok(Some(otlp)) => otlp,
+        Ok(None) => return fine("telemetry", "is sent to nobody"),
+        Err(problem) => return failure("telemetry", &settings::failure(&[problem])),
+    };
+    let to = |what: &str, to: Option<Destination>| to.map(|to| format!("{what} go to {}", to.endpoint));
+    let told: Vec<String> = to("spans", otlp.traces).into_iter().chain(to("figures", otlp.metrics)).collect();
+    fine("telemetry", told.join(", "))
 }
 
 /// The directory that `path` would be created in.

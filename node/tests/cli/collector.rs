@@ -25,7 +25,7 @@ use opentelemetry_proto::tonic::{
         },
     },
     common::v1::{KeyValue, any_value::Value},
-    metrics::v1::{Metric, metric::Data, number_data_point},
+    metrics::v1::{HistogramDataPoint, Metric, metric::Data, number_data_point},
     trace::v1::Span,
 };
 use prost::Message;
@@ -182,7 +182,7 @@ impl Collector {
         self.received.requests.load(Ordering::Relaxed)
     }
 
-    /// The points of the last push of this metric: its labels and its value. Empty before the first.
+    /// The points of the last push of this metric: its labels and its value, of a histogram the count. Empty before the first.
     pub(crate) fn metric(&self, name: &str) -> Vec<(BTreeMap<String, String>, f64)> {
         let metrics = self.received.metrics.lock().unwrap();
         let Some(metric) = metrics.iter().rev().find(|metric| metric.name == name) else { return Vec::new() };
@@ -192,6 +192,10 @@ impl Collector {
                 &sum.data_points
             }
             Data::Gauge(gauge) => &gauge.data_points,
+            Data::Histogram(histogram) => {
+                let count = |point: &HistogramDataPoint| (attributes(&point.attributes), point.count as f64);
+                return histogram.data_points.iter().map(count).collect();
+            }
             other => panic!("{name}: {other:?}"),
         };
         let value = |value: &Option<number_data_point::Value>| match value {

@@ -116,6 +116,11 @@ fn everything_that_is_wrong_with_a_file_is_told_at_once() {
             "listen = [\"127.0.0.1,max-connections=97\"]",
             "max-connections of 97 at 127.0.0.1:0 exceeds inbound_max of 96",
         ),
+        ("otlp = \"collector:4317\"", "otlp (FILE:1): `collector:4317` is no address of a collector; http://"),
+        (
+            "otlp = \"https://a:4318\"\notlp_protocol = \"http/protobuf\"",
+            "otlp (FILE:1): `https://a:4318/v1/traces`: TLS is spoken with the protocol grpc only",
+        ),
         ("access = \"known\"", "access (FILE:1) known admits nobody"),
         ("join = [\"ID\"]", "join (FILE:1) names whom to meet, but not where; name a topic"),
         ("known = [\"ID\"]\ndeny = [\"ID\"]", "is named by known (FILE:1) and by deny (FILE:2); leave out one"),

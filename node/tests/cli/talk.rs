@@ -193,8 +193,12 @@ fn the_doctor_finds_what_up_would_stumble_over_and_says_what_mends_it() {
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let sick = doctor(1, &["--key-file", key.to_str().unwrap(), "--listen", &listen, "--limit", "inbound_max=500"]);
-    for (check, cure) in [("key", "chmod 600"), ("listen", "choose another port"), ("settings", "")] {
-        let found = of(&sick, check);
+    let cures = [("key", "chmod 600"), ("listen", "choose another port"), ("settings", "")];
+    let telemetry = doctor(1, &["--otlp", "collector:4317"]);
+    let of_telemetry = [("telemetry", "http://127.0.0.1:4317 would be one")];
+    let all = cures.map(|cure| (&sick, cure)).into_iter().chain(of_telemetry.map(|cure| (&telemetry, cure)));
+    for (sick, (check, cure)) in all {
+        let found = of(sick, check);
         assert_eq!(found["verdict"], "fail", "{found}");
         assert!(found["cure"].as_str().unwrap_or_default().contains(cure), "{found}");
     }

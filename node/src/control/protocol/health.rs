@@ -19,6 +19,9 @@ pub(crate) struct Readiness {
     /// Whether every check is.
     pub(crate) ready: bool,
     pub(crate) checks: Vec<Check>,
+    /// Backends that are not healthy, by name. A node is ready without them.
+    #[serde(default)]
+    pub(crate) degraded: Vec<String>,
 }
 
 /// One condition of being ready.

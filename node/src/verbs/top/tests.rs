@@ -199,6 +199,7 @@ fn look(seconds: u64) -> Look {
     let kinds = vec![kind("connection", 3), kind("dial", 0), kind("topic", 2)];
     Look {
         status: Status {
+            degraded: Vec::new(),
             v: 1,
             id: "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6".into(),
             version: "0.1.0".into(),
