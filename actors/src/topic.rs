@@ -34,12 +34,14 @@ use crate::{
 };
 
 mod asking;
+mod crowd;
 pub(crate) mod gauges;
 mod parting;
 mod pending;
 pub(crate) mod state;
 
 use asking::Asking;
+use crowd::Crowd;
 use gauges::{Gauges, LoopSizes};
 use pending::Pending;
 use state::{Effect, Memory, State};
@@ -53,10 +55,6 @@ const CLOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Commands handled in one turn.
 const COMMANDS_PER_TURN: usize = 16;
-
-/// How long a topic takes neither frames nor commands when an outbox is crowded, before it looks again. As short as the timer
-/// allows and still longer than a send half takes to write a batch.
-const CROWD_PAUSE: Duration = Duration::from_millis(2);
 
 /// The receiving ends of a topic, and what the application watches. They outlive the loop.
 #[derive(Debug)]
@@ -105,10 +103,7 @@ pub(crate) struct Topic {
     asking: Asking,
     /// The last frame encoded: a broadcast sends the same one to every eager neighbour.
     encoded: Option<(ProtoMessage, Bytes)>,
-    /// Whose outboxes were crowded by what was last forwarded. Until there is room again, or patience ends, nothing more is
-    /// taken that would have to be dropped for them: whoever sends to us is slowed by flow control, back to the publisher.
-    crowded: Vec<EndpointId>,
-    resume_at: Instant,
+    crowd: Crowd,
     payloads_dropped: usize,
     /// The state's count of changes of the view when it was last shown.
     shown: Option<u64>,
@@ -133,8 +128,7 @@ impl Topic {
             pending,
             asking,
             encoded: None,
-            crowded: Vec::new(),
-            resume_at: now,
+            crowd: Crowd::new(now),
             payloads_dropped: 0,
             shown: None,
         }
@@ -159,7 +153,8 @@ impl Topic {
             if clock.deadline() != deadline {
                 clock.as_mut().reset(deadline);
             }
-            let (resume_at, held_back) = (self.resume_at, self.is_held_back(Instant::now()));
+            let held_back = self.crowd.holds_back(&self.leases, Instant::now());
+            let resume_at = self.crowd.resume_at();
             tokio::select! {
                 // Leave first, then clocks, then news, then the application, then remotes. Waking takes one; the turn
                 // below then takes a handful from every inbox, so no arm starves another.
@@ -197,7 +192,7 @@ impl Topic {
         let now = Instant::now();
         let mut taken = 0;
         while taken < FRAMES_PER_TURN
-            && !self.is_held_back(now)
+            && !self.crowd.holds_back(&self.leases, now)
             && let Ok(delivery) = frames.try_recv()
         {
             self.on_delivery(delivery, now);
@@ -211,7 +206,7 @@ impl Topic {
         }
         self.on_signals(frames);
         for _ in 0..COMMANDS_PER_TURN {
-            if self.is_held_back(now) {
+            if self.crowd.holds_back(&self.leases, now) {
                 break;
             }
             match commands.try_recv() {
@@ -406,8 +401,8 @@ impl Topic {
             let Some(lease) = self.lease(to) else { break };
             match lease.send(outgoing, urgency, now) {
                 Ok(()) if class == Class::Payload => {
-                    if lease.is_crowded() && !self.crowded.contains(&to) {
-                        self.crowded.push(to);
+                    if lease.is_crowded() {
+                        self.crowd.note(to);
                     }
                     return self.context.common.traffic.note_sent();
                 }
@@ -433,17 +428,6 @@ impl Topic {
         }
     }
 
-    /// Whether somebody is waited for.
-    fn is_held_back(&mut self, now: Instant) -> bool {
-        if self.crowded.is_empty() || self.resume_at > now {
-            return !self.crowded.is_empty();
-        }
-        let leases = &self.leases;
-        self.crowded.retain(|peer| leases.get(peer).is_some_and(|lease| lease.is_worth_waiting(CROWD_PAUSE, now)));
-        self.resume_at = now + CROWD_PAUSE;
-        !self.crowded.is_empty()
-    }
-
     /// The lease we hold on `peer`, or one on a connection it already has.
     fn lease(&mut self, peer: EndpointId) -> Option<&Lease> {
         match self.leases.entry(peer) {
@@ -452,24 +436,6 @@ impl Topic {
                 let lease = self.context.common.routes.lease(&peer)?;
                 Some(entry.insert_entry(lease).into_mut())
             }
-        }
-    }
-
-    fn wait_for(&mut self, peer: EndpointId, frames: VecDeque<Bytes>) {
-        let Some(wish) = self.pending.push(peer, frames, Instant::now()) else {
-            self.context.common.counters.count(Reason::DialRefused);
-            // Heard like any other attempt that was not made.
-            return self.inboxes.signals.post(peer, Signal::Gone(Gone::NotDialed));
-        };
-        self.state.on_waiting(peer);
-        (self.context.want)(peer, wish);
-    }
-
-    /// An answer that never came must not keep contacts for ever.
-    fn give_up_pending(&mut self, now: Instant) {
-        for peer in self.pending.take_overdue(now) {
-            let effects = self.state.on_gone(peer, Gone::NotDialed, now);
-            self.apply(effects, now);
         }
     }
 

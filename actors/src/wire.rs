@@ -311,7 +311,7 @@ mod tests {
     fn what_is_no_news_is_taken_out_of_an_ihave() {
         let ihave = |ids: &[u8]| {
             let list: Vec<_> = ids.iter().map(|id| ([*id; 32], u16::from(*id))).collect();
-            Bytes::from(frame(&postcard::to_stdvec(&(1u8, 3u8, list)).unwrap()))
+            frame(&postcard::to_stdvec(&(1u8, 3u8, list)).unwrap())
         };
         let retained = |is_news: fn(u8) -> bool| retain_announced(ihave(&[1, 2, 3]), |id| is_news(id[0]));
         assert_eq!(retained(|_| true), Some(ihave(&[1, 2, 3])));

@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("soak", &["perennial", "perennial-heap"]),
     ("soak/heap", &[]),
     ("profiles", &["perennial"]),
-    ("tests", &["perennial", "perennial-heap"]),
+    ("tests", &["perennial", "perennial-heap", "perennial-soak"]),
 ];
 
 /// Every package of this repository, as other packages name it.

@@ -9,7 +9,12 @@ use bytes::Bytes;
 use iroh::EndpointId;
 use n0_future::time::Instant;
 
-use crate::redial::{Wish, WishWatch};
+use super::Topic;
+use crate::{
+    counters::Reason,
+    redial::{Wish, WishWatch},
+    routes::{Gone, Signal},
+};
 
 /// Remotes frames may wait for. Each waits at most one dial; beyond this many a node is being played with.
 pub(super) const PEERS_MAX: usize = 256;
@@ -72,6 +77,26 @@ impl Pending {
             self.peers.iter().filter(|(_, waiting)| is_overdue(waiting)).map(|(peer, _)| *peer).collect();
         overdue.iter().for_each(|peer| drop(self.peers.remove(peer)));
         overdue
+    }
+}
+
+impl Topic {
+    pub(super) fn wait_for(&mut self, peer: EndpointId, frames: VecDeque<Bytes>) {
+        let Some(wish) = self.pending.push(peer, frames, Instant::now()) else {
+            self.context.common.counters.count(Reason::DialRefused);
+            // Heard like any other attempt that was not made.
+            return self.inboxes.signals.post(peer, Signal::Gone(Gone::NotDialed));
+        };
+        self.state.on_waiting(peer);
+        (self.context.want)(peer, wish);
+    }
+
+    /// An answer that never came must not keep contacts for ever.
+    pub(super) fn give_up_pending(&mut self, now: Instant) {
+        for peer in self.pending.take_overdue(now) {
+            let effects = self.state.on_gone(peer, Gone::NotDialed, now);
+            self.apply(effects, now);
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod acquaintances;
+mod announcements;
 mod approvals;
 mod bootstrap;
 mod contacts;
@@ -292,12 +293,6 @@ impl State {
         effects
     }
 
-    /// What is left to say of an encoded announcement for `to`: not what it has announced to us. Both ends of a link that is not
-    /// of the tree would otherwise tell each other of every message.
-    pub(crate) fn trim_announcement(&self, to: &EndpointId, frame: Bytes) -> Option<Bytes> {
-        wire::retain_announced(frame, |id| !self.announced.contains_of(to.as_bytes(), id))
-    }
-
     /// The remote ended its last stream for this topic on `connection`.
     ///
     /// After a Disconnect that is its last word. Otherwise it gets a moment: it may have parted while a request of ours
@@ -406,25 +401,6 @@ impl State {
         }
     }
 
-    /// Announcements are the one thing the protocol's state stores without a bound: distinct ids are limited by their
-    /// running timers and swept once enough have come, repeated ones are refused, since an honest remote announces a
-    /// message to a neighbour once.
-    fn refuse_announcement(&mut self, from: &EndpointId, inbound: &Inbound, now: Instant) -> Option<Effect> {
-        let ids = &inbound.announced;
-        let room = self.limits.announced_max.saturating_sub(self.gossip_timers);
-        let repeated = ids.iter().filter(|id| !self.announced.insert_of(from.as_bytes(), &id[..], now)).count();
-        if repeated > 0 || ids.len() > room {
-            return Some(Effect::Count(Reason::AnnouncementsDropped, ids.len() as u64));
-        }
-        self.announced_since_sweep += ids.len();
-        if self.announced_since_sweep >= self.limits.announced_max {
-            // The state keeps an entry for every id until it is swept, however soon its timer has run.
-            self.sweep_at = now;
-            self.housekeeping_at = now;
-        }
-        None
-    }
-
     /// Takes back effects that have been applied, for their room.
     pub(crate) fn reuse(&mut self, mut effects: Vec<Effect>) {
         effects.clear();
@@ -508,21 +484,6 @@ impl State {
                     hops,
                 }))
             }
-        }
-    }
-
-    /// The protocol's state keeps one more message, and its id for longer. It has no bound for them but time, so where there
-    /// are too many, that time is over early.
-    fn note_kept(&mut self, bytes: usize, now: Instant) {
-        self.ids_kept.note(0, now);
-        self.messages_kept.note(bytes, now);
-        if let Some(until) = self.messages_kept.shrink_to(self.limits.message_cache_bytes_max)
-            && let Some(evict) = &self.evict
-        {
-            // It asks to be called again, as it does each time; the call it asked for the last time is still to come.
-            self.proto
-                .handle(InEvent::TimerExpired(evict.clone()), until + self.limits.message_retention)
-                .for_each(drop);
         }
     }
 

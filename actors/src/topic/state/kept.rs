@@ -6,7 +6,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use iroh_gossip::proto::topic::InEvent;
 use n0_future::time::Instant;
+
+use super::State;
 
 /// The protocol looks for what has expired this often (`proto/plumtree.rs`, 0.101.0).
 const EVICT_INTERVAL: Duration = Duration::from_secs(1);
@@ -98,6 +101,23 @@ impl Kept {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+impl State {
+    /// The protocol's state keeps one more message, and its id for longer. It has no bound for them but time, so where there
+    /// are too many, that time is over early.
+    pub(super) fn note_kept(&mut self, bytes: usize, now: Instant) {
+        self.ids_kept.note(0, now);
+        self.messages_kept.note(bytes, now);
+        if let Some(until) = self.messages_kept.shrink_to(self.limits.message_cache_bytes_max)
+            && let Some(evict) = &self.evict
+        {
+            // It asks to be called again, as it does each time; the call it asked for the last time is still to come.
+            self.proto
+                .handle(InEvent::TimerExpired(evict.clone()), until + self.limits.message_retention)
+                .for_each(drop);
+        }
     }
 }
 
