@@ -1,112 +1,138 @@
-//! From dhat's JSON to live bytes by bucket. `[pure]`
-//!
-//! dhat writes one entry per call stack, with frames innermost first as indices into a table of names. The bytes still
-//! live when the profiler was dropped are `eb`. A stack belongs to the crate that asked for the memory: its innermost
-//! frame that any rule matches decides.
+//! Whose memory a call site is: the rules of `buckets.toml`, and what they make of a heap. `[pure]`
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
-/// The part of a `dhat-heap.json` that is looked at.
+use serde::Deserialize;
+
+use crate::heap::{Heap, Site, Size};
+
+/// The bucket of sites that no rule matches: std, anything new.
+pub(crate) const OTHER: &str = "other";
+
+/// The most of all live bytes that no rule may match: what cannot be attributed cannot be judged.
+pub(crate) const OTHER_SHARE_MAX: f64 = 0.05;
+
+/// All rules, in the order in which they are tried.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    buckets: Vec<Rule>,
+}
+
+/// One bucket, and the paths that belong to it.
 #[derive(Debug, Deserialize)]
-pub(crate) struct HeapFile {
-    mode: String,
-    pps: Vec<ProgramPoint>,
-    ftbl: Vec<String>,
+#[serde(deny_unknown_fields)]
+struct Rule {
+    name: String,
+    /// For people who read the file.
+    #[serde(rename = "about")]
+    _about: String,
+    paths: Vec<String>,
+    /// The one verb whose program has such code.
+    only: Option<String>,
 }
 
-/// One call stack that allocated.
 #[derive(Debug, Deserialize)]
-struct ProgramPoint {
-    /// Bytes live at the end. Absent in files of profiles that are not of the heap.
-    eb: u64,
-    /// Blocks live at the end.
-    ebk: u64,
-    /// Frames, innermost first.
-    fs: Vec<usize>,
+#[serde(deny_unknown_fields)]
+struct File {
+    bucket: Vec<Rule>,
 }
 
-/// Live memory of one bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct Bucket {
-    pub(crate) name: &'static str,
-    pub(crate) bytes: u64,
-    pub(crate) blocks: u64,
-}
-
-/// The bucket of stacks that no rule matches: std, the program's own main, anything new.
-const OTHER: &str = "std/other";
-
-/// Name of a bucket and the substrings that belong to it, tried in this order on every frame. `iroh_gossip` before
-/// `iroh`, because the one name contains the other; the paths end in `::`, because `ring` alone is part of `String`.
-const RULES: [(&str, &[&str]); 9] = [
-    ("noq", &["noq::", "noq_proto::", "noq_udp::"]),
-    ("iroh_gossip", &["iroh_gossip::"]),
-    (
-        "iroh",
-        &[
-            "iroh::",
-            "iroh_base::",
-            "iroh_relay::",
-            "iroh_dns::",
-            "n0_watcher::",
-            "netwatch::",
-            "netdev::",
-            "portmapper::",
-        ],
-    ),
-    ("rustls/ring", &["rustls::", "ring::", "webpki::"]),
-    ("tokio", &["tokio::", "tokio_util::", "futures_buffered::"]),
-    ("ractor", &["ractor::"]),
-    ("perennial", &["perennial::"]),
-    ("tracing", &["tracing::", "tracing_core::", "tracing_subscriber::", "sharded_slab::"]),
-    ("profiles", &["perennial_profiles::"]),
-];
-
-/// Reads a `dhat-heap.json`. The error says what is wrong with it.
-pub(crate) fn parse(json: &str) -> Result<HeapFile, String> {
-    let file: HeapFile = serde_json::from_str(json).map_err(|error| format!("not a dhat heap profile: {error}"))?;
-    if file.mode != "rust-heap" && file.mode != "heap" {
-        return Err(format!("a dhat profile of mode `{}`, where `rust-heap` is needed", file.mode));
+impl Rules {
+    /// The rules this program was built with.
+    pub(crate) fn built_in() -> Self {
+        Self::read(include_str!("../buckets.toml")).expect("a test reads the built-in rules")
     }
-    match file.pps.iter().flat_map(|point| &point.fs).find(|frame| **frame >= file.ftbl.len()) {
-        Some(frame) => Err(format!("frame {frame} is named, but the table has {}", file.ftbl.len())),
-        None => Ok(file),
+
+    fn read(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text).map(|File { bucket: buckets }| Self { buckets })
+    }
+
+    /// Live memory by bucket, in the order of the rules, `other` last.
+    pub(crate) fn sort(&self, heap: &Heap) -> Buckets {
+        let names = self.buckets.iter().map(|bucket| bucket.name.clone()).chain([OTHER.to_owned()]);
+        let mut sizes: Vec<(String, Size)> = names.map(|name| (name, Size::default())).collect();
+        let mut matched = BTreeSet::new();
+        for site in &heap.sites {
+            let rule = self.rule_of(site);
+            sizes[rule.map_or(self.buckets.len(), |(bucket, _)| bucket)].1 += site.size;
+            matched.extend(rule.map(|(bucket, path)| self.buckets[bucket].paths[path].clone()));
+        }
+        let buckets = Buckets { sizes, matched };
+        assert_eq!(buckets.total(), heap.total(), "every site is in one bucket");
+        buckets
+    }
+
+    /// The name of the bucket of one site.
+    pub(crate) fn bucket_of(&self, site: &Site) -> &str {
+        self.rule_of(site).map_or(OTHER, |(bucket, _)| &self.buckets[bucket].name)
+    }
+
+    /// Paths that matched in none of `seen`, but for those that only a verb of its own could match.
+    pub(crate) fn unmatched(&self, seen: &[&Buckets]) -> Vec<String> {
+        self.unmatched_where(seen, |rule| rule.only.is_none())
+    }
+
+    /// Paths for nothing but `verb` that did not match there.
+    pub(crate) fn unmatched_of(&self, verb: &str, seen: &Buckets) -> Vec<String> {
+        self.unmatched_where(&[seen], |rule| rule.only.as_deref() == Some(verb))
+    }
+
+    fn unmatched_where(&self, seen: &[&Buckets], is_asked: impl Fn(&Rule) -> bool) -> Vec<String> {
+        let paths = self.buckets.iter().filter(|rule| is_asked(rule)).flat_map(|rule| &rule.paths);
+        paths.filter(|path| !seen.iter().any(|buckets| buckets.matched.contains(*path))).cloned().collect()
+    }
+
+    /// Indices of the bucket and of its path.
+    fn rule_of(&self, site: &Site) -> Option<(usize, usize)> {
+        site.frames.iter().find_map(|frame| {
+            self.buckets.iter().enumerate().find_map(|(bucket, rule)| {
+                let path = rule.paths.iter().position(|path| names_path(&frame.symbol, path))?;
+                Some((bucket, path))
+            })
+        })
     }
 }
 
-/// Live memory by bucket, every bucket named, the largest first. Their sum is [`live_bytes`] by construction, and is
-/// checked.
-pub(crate) fn buckets(file: &HeapFile) -> Vec<Bucket> {
-    let names = RULES.iter().map(|(name, _)| *name).chain([OTHER]);
-    let mut buckets: Vec<Bucket> = names.map(|name| Bucket { name, bytes: 0, blocks: 0 }).collect();
-    for point in &file.pps {
-        let index = bucket_of(point.fs.iter().map(|frame| file.ftbl[*frame].as_str()));
-        buckets[index].bytes += point.eb;
-        buckets[index].blocks += point.ebk;
+/// A heap by bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Buckets {
+    pub(crate) sizes: Vec<(String, Size)>,
+    /// The paths that matched at least one site, live or not.
+    matched: BTreeSet<String>,
+}
+
+impl Buckets {
+    /// One bucket. Nothing, where there is none of that name.
+    pub(crate) fn of(&self, name: &str) -> Size {
+        self.sizes.iter().find(|(of, _)| of == name).map(|(_, size)| *size).unwrap_or_default()
     }
-    buckets.sort_by_key(|bucket| std::cmp::Reverse(bucket.bytes));
-    assert_eq!(buckets.iter().map(|bucket| bucket.bytes).sum::<u64>(), live_bytes(file), "a stack is in one bucket");
-    buckets
+
+    pub(crate) fn total(&self) -> Size {
+        let mut total = Size::default();
+        self.sizes.iter().for_each(|(_, size)| total += *size);
+        total
+    }
+
+    /// Bytes, blocks and blocks ever allocated of each bucket.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        self.sizes.iter().map(|(name, size)| (name.clone(), serde_json::json!(size))).collect()
+    }
+
+    /// The sentence to fail with where more than [`OTHER_SHARE_MAX`] of the bytes are nobody's.
+    pub(crate) fn check_other(&self) -> Result<(), String> {
+        let (other, all) = (self.of(OTHER).bytes as f64, self.total().bytes as f64);
+        if other <= all * OTHER_SHARE_MAX {
+            return Ok(());
+        }
+        let (share, max) = (other * 100.0 / all, OTHER_SHARE_MAX * 100.0);
+        Err(format!("no rule matches {share:.1} % of the bytes; at most {max} % may be `{OTHER}`"))
+    }
 }
 
-/// Bytes live at the end, over all stacks.
-pub(crate) fn live_bytes(file: &HeapFile) -> u64 {
-    file.pps.iter().map(|point| point.eb).sum()
-}
-
-/// Index into [`RULES`], or one past its end.
-fn bucket_of<'a>(mut frames: impl Iterator<Item = &'a str>) -> usize {
-    frames.find_map(rule_of).unwrap_or(RULES.len())
-}
-
-fn rule_of(frame: &str) -> Option<usize> {
-    RULES.iter().position(|(_, paths)| paths.iter().any(|path| names_path(frame, path)))
-}
-
-/// Whether `path` stands in `frame` at the beginning of a path: `ring::` is not in `spring::hmac`.
-fn names_path(frame: &str, path: &str) -> bool {
-    frame.match_indices(path).any(|(at, _)| {
-        let before = frame[..at].chars().next_back();
+/// Whether `path` stands in `symbol` at the beginning of a path: `noq::` is not in `mynoq::Endpoint`.
+fn names_path(symbol: &str, path: &str) -> bool {
+    symbol.match_indices(path).any(|(at, _)| {
+        let before = symbol[..at].chars().next_back();
         !before.is_some_and(|before| before.is_alphanumeric() || before == '_' || before == ':')
     })
 }
@@ -114,46 +140,71 @@ fn names_path(frame: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heap;
 
-    const SAMPLE: &str = include_str!("../samples/dhat-heap.json");
+    const RULES: &str = r#"
+        [[bucket]]
+        name = "queues"
+        about = ""
+        paths = ["tokio::sync::"]
+
+        [[bucket]]
+        name = "quic"
+        about = ""
+        paths = ["noq::", "noq_proto::"]
+
+        [[bucket]]
+        name = "spans"
+        about = ""
+        only = "story"
+        paths = ["tracing::"]
+    "#;
 
     #[test]
-    fn the_innermost_matching_frame_decides() {
-        let file = parse(SAMPLE).unwrap();
-        let by_name = |name| *buckets(&file).iter().find(|bucket| bucket.name == name).unwrap();
-        // A queue that noq made is tokio's memory, a table that noq made is noq's, whoever called noq.
-        assert_eq!(by_name("tokio"), Bucket { name: "tokio", bytes: 1_088, blocks: 2 });
-        assert_eq!(by_name("noq"), Bucket { name: "noq", bytes: 3_014_656, blocks: 1 });
-        assert_eq!(by_name("iroh_gossip"), Bucket { name: "iroh_gossip", bytes: 700, blocks: 7 });
-        assert_eq!(by_name("perennial"), Bucket { name: "perennial", bytes: 96, blocks: 3 });
-        assert_eq!(by_name(OTHER), Bucket { name: OTHER, bytes: 24, blocks: 1 });
-        assert_eq!(by_name("iroh").bytes, 0, "iroh only called noq, and what it held itself is freed");
+    fn the_innermost_frame_decides_and_then_the_order() {
+        let rules = Rules::read(RULES).unwrap();
+        let buckets = rules.sort(&heap::parse(include_str!("../samples/dhat-heap.json")).unwrap());
+        let asked_by_noq = Size { bytes: 1_088, blocks: 2, allocated: 20 };
+        let nobody_nearer = Size { bytes: 96, blocks: 3, allocated: 30 };
+        let mut queues = asked_by_noq;
+        queues += nobody_nearer;
+        assert_eq!(buckets.of("queues"), queues);
+        assert_eq!(buckets.of("quic"), Size { bytes: 3_014_656, blocks: 1, allocated: 1 });
+        assert_eq!(buckets.of(OTHER).bytes, 700 + 24);
+        assert_eq!(buckets.of("nobody"), Size::default());
     }
 
     #[test]
-    fn the_buckets_sum_to_everything_live() {
-        let file = parse(SAMPLE).unwrap();
-        assert_eq!(live_bytes(&file), 1_088 + 3_014_656 + 700 + 96 + 24);
-        assert_eq!(buckets(&file).iter().map(|bucket| bucket.bytes).sum::<u64>(), live_bytes(&file));
-        assert_eq!(buckets(&file).first().unwrap().name, "noq");
+    fn a_rule_that_matches_nothing_is_named_where_it_could_have_matched() {
+        let rules = Rules::read(RULES).unwrap();
+        let buckets = rules.sort(&heap::parse(include_str!("../samples/dhat-heap.json")).unwrap());
+        assert_eq!(rules.unmatched(&[&buckets]), ["noq_proto::"]);
+        assert_eq!(rules.unmatched_of("story", &buckets), ["tracing::"]);
+        assert_eq!(rules.unmatched_of("fiction", &buckets), [""; 0]);
+    }
+
+    #[test]
+    fn too_much_that_is_nobodys_is_told_in_percent() {
+        let size = |bytes| Size { bytes, blocks: 1, allocated: 1 };
+        let sizes = |bytes, other| vec![("quic".to_owned(), size(bytes)), (OTHER.to_owned(), size(other))];
+        let check = |bytes, other| Buckets { sizes: sizes(bytes, other), matched: BTreeSet::new() }.check_other();
+        assert_eq!(check(95, 5), Ok(()));
+        assert_eq!(check(94, 6).unwrap_err(), "no rule matches 6.0 % of the bytes; at most 5 % may be `other`");
     }
 
     #[test]
     fn names_within_names_do_not_match() {
-        assert_eq!(rule_of("0x1: spring::hmac::sign (src/hmac.rs:1:1)"), None);
-        assert_eq!(rule_of("0x1: my::tokio::clone"), None);
-        let name = |frame| rule_of(frame).map(|rule| RULES[rule].0);
-        assert_eq!(name("0x1: <ring::hmac::Key as core::fmt::Debug>::fmt"), Some("rustls/ring"));
-        assert_eq!(name("0x1: perennial_profiles::scenarios::churn"), Some("profiles"));
-        assert_eq!(name("0x1: iroh_gossip::proto::state::State"), Some("iroh_gossip"));
-    }
-
-    #[test]
-    fn what_is_no_heap_profile_says_so() {
-        assert!(parse("{}").unwrap_err().starts_with("not a dhat heap profile"));
-        let ad_hoc = r#"{"mode": "rust-ad-hoc", "pps": [], "ftbl": []}"#;
-        assert_eq!(parse(ad_hoc).unwrap_err(), "a dhat profile of mode `rust-ad-hoc`, where `rust-heap` is needed");
-        let torn = r#"{"mode": "rust-heap", "pps": [{"eb": 1, "ebk": 1, "fs": [4]}], "ftbl": ["[root]"]}"#;
-        assert_eq!(parse(torn).unwrap_err(), "frame 4 is named, but the table has 1");
+        let rules = Rules::built_in();
+        let bucket = |symbol: &str| {
+            let frames = vec![heap::Frame { symbol: symbol.into(), place: None }];
+            rules.bucket_of(&Site { frames, size: Size::default() }).to_owned()
+        };
+        assert_eq!(bucket("mynoq::Endpoint::new"), OTHER);
+        assert_eq!(bucket("my::tokio::clone"), OTHER);
+        assert_eq!(bucket("<rustls::hmac::Key as core::fmt::Debug>::fmt"), "tls");
+        assert_eq!(bucket("iroh_gossip::proto::state::State"), "gossip-state");
+        assert_eq!(bucket("perennial_profiles::course::run"), "harness");
+        assert_eq!(bucket("<noq::endpoint::RecvState>::new"), "quic-recvbuf");
+        assert_eq!(bucket("perennial::address_book::AddressBook::learn"), "addrbook");
     }
 }

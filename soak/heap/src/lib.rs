@@ -3,16 +3,27 @@
 //!
 //! Sharded, because one shared counter costs more than the allocation it counts once several threads contend for it.
 //! A block may be freed on another thread than it was allocated on, so a single shard may be negative; the sum is not.
+//!
+//! With the feature `dhat` every block is profiled as well, in `profile.rs`: a real node is profiled without a line of its own.
 #![expect(
     unsafe_code,
     reason = "GlobalAlloc is an unsafe trait and malloc_trim a foreign function; both are handed on as they came"
 )]
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
+    alloc::{GlobalAlloc, Layout},
     cell::Cell,
     sync::atomic::{AtomicI64, AtomicUsize, Ordering},
 };
+
+#[cfg(feature = "dhat")]
+mod profile;
+
+/// What is counted in front of.
+#[cfg(feature = "dhat")]
+use profile::Profiled as Underneath;
+#[cfg(not(feature = "dhat"))]
+use std::alloc::System as Underneath;
 
 /// The allocator. A program that declares one as its `#[global_allocator]` can ask [`live`].
 #[derive(Debug)]
@@ -39,8 +50,11 @@ pub fn live() -> Live {
 /// Gives free memory back to the system, so that resident memory says something. `None` where the allocator underneath
 /// is not glibc's and cannot be asked; otherwise whether there was anything to give.
 ///
-/// Walks every arena and takes milliseconds for a heap of some megabytes, during which threads that allocate wait.
+/// Walks every arena and takes milliseconds for a heap of some megabytes, during which threads that allocate wait. With the
+/// feature `dhat` a profile that was begun ends here and is written, which takes seconds.
 pub fn trim() -> Option<bool> {
+    #[cfg(feature = "dhat")]
+    profile::finish();
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         unsafe extern "C" {
@@ -88,11 +102,11 @@ fn count(bytes: i64, blocks: i64) {
     }
 }
 
-// SAFETY: every method passes its arguments unchanged to `System` and returns what it returned.
+// SAFETY: every method passes its arguments unchanged to `Underneath` and returns what it returned.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are handed on.
-        let block = unsafe { System.alloc(layout) };
+        let block = unsafe { Underneath.alloc(layout) };
         if !block.is_null() {
             count(layout.size() as i64, 1);
         }
@@ -101,7 +115,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are handed on.
-        let block = unsafe { System.alloc_zeroed(layout) };
+        let block = unsafe { Underneath.alloc_zeroed(layout) };
         if !block.is_null() {
             count(layout.size() as i64, 1);
         }
@@ -110,13 +124,13 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's promises are handed on.
-        unsafe { System.dealloc(block, layout) };
+        unsafe { Underneath.dealloc(block, layout) };
         count(-(layout.size() as i64), -1);
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: the caller's promises are handed on.
-        let moved = unsafe { System.realloc(block, layout, new_size) };
+        let moved = unsafe { Underneath.realloc(block, layout, new_size) };
         if !moved.is_null() {
             count(new_size as i64 - layout.size() as i64, 0);
         }
