@@ -5,7 +5,7 @@
 //! when it is done with it: that is what keeps connections alive, and nothing else does.
 
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -28,7 +28,7 @@ use crate::{
     lease::{Lease, Outgoing, SendRefused, Urgency},
     mishaps::Loop,
     redial::WishWatch,
-    routes::{Delivered, Delivery, Gone, Signal, Signals},
+    routes::{Delivered, Delivery, Signals},
     supervisor::Heartbeat,
     wire::{self, Class, ProtoMessage, addr::AddrInfo},
 };
