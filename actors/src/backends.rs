@@ -117,6 +117,12 @@ impl Backends {
         });
     }
 
+    /// Our own network has changed, so what failed may work: every degraded backend is worth a probe.
+    pub(crate) fn hasten(&self, now: Instant, rng: &mut impl Rng) {
+        let gates = self.shared.gates.read().unwrap_or_else(PoisonError::into_inner);
+        gates.values().filter(|gate| gate.is_closed()).for_each(|gate| gate.hasten(now, rng));
+    }
+
     /// Whether a relay of ours answers.
     pub(crate) fn note_online(&self, is_online: bool) {
         self.shared.is_online.store(is_online, Ordering::Relaxed);
@@ -191,6 +197,10 @@ impl Gate {
         self.turn(now, |breaker| breaker.fail(None, now, rng));
     }
 
+    fn hasten(&self, now: Instant, rng: &mut impl Rng) {
+        self.act(now, |breaker| breaker.hasten(now, rng));
+    }
+
     /// Whether nothing but a probe may begin.
     pub(crate) fn is_closed(&self) -> bool {
         self.line.snapshot.state() != BackendState::Healthy
@@ -223,12 +233,20 @@ impl Gate {
         let backend = &self.line.name;
         match turn {
             None => {}
-            Some(Turn::Degraded { failures }) => tracing::warn!(%backend, failures, "backend degraded"),
+            Some(Turn::Degraded { failures }) => {
+                tracing::warn!(target: "perennial::state", %backend, failures, "backend degraded");
+            }
             Some(Turn::Recovered { after, saved }) => {
-                tracing::info!(%backend, ?after, saved, "backend recovered after {after:.1?}, {saved} attempts saved");
+                tracing::info!(
+                    target: "perennial::state", %backend, ?after, saved,
+                    "backend recovered after {after:.1?}, {saved} attempts saved"
+                );
             }
             Some(Turn::Lapsed { after, saved }) => {
-                tracing::info!(%backend, ?after, saved, "backend is not used any more; {saved} attempts saved");
+                tracing::info!(
+                    target: "perennial::state", %backend, ?after, saved,
+                    "backend is not used any more; {saved} attempts saved"
+                );
             }
         }
     }
