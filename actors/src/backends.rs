@@ -64,7 +64,6 @@ pub(crate) struct Backends {
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
-    rejoin_max: Duration,
     began: Instant,
     is_online: AtomicBool,
     gates: RwLock<BTreeMap<Backend, Gate>>,
@@ -72,11 +71,9 @@ struct Shared {
 
 impl Backends {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
-        let (settings, rejoin_max) = (Settings::new(limits), limits.rejoin_max);
         Self {
             shared: Arc::new(Shared {
-                settings,
-                rejoin_max,
+                settings: Settings::new(limits),
                 began: now,
                 is_online: AtomicBool::new(false),
                 gates: RwLock::default(),
@@ -144,11 +141,7 @@ impl Backends {
     }
 
     fn open(&self, backend: &Backend, is_ignored: bool, now: Instant) -> Gate {
-        let settings = match backend {
-            // A topic without a neighbour has no other way back: its application was promised this pace.
-            Backend::Bootstrap(_) => self.shared.settings.within(self.shared.rejoin_max),
-            Backend::Relay(_) | Backend::AddressLookup | Backend::Other(_) => self.shared.settings,
-        };
+        let settings = self.shared.settings;
         let settings = if is_ignored { Settings { failures: 0, ..settings } } else { settings };
         Gate::new(backend.to_string(), settings, self.shared.began, now)
     }

@@ -39,11 +39,6 @@ impl Settings {
             probe_timeout: limits.dial_timeout * 3,
         }
     }
-
-    /// The same, with no open time longer than `open_max`.
-    pub(crate) fn within(self, open_max: Duration) -> Self {
-        Self { open_min: self.open_min.min(open_max), open_max: self.open_max.min(open_max), ..self }
-    }
 }
 
 /// Whether to begin an attempt.
