@@ -106,7 +106,6 @@ pub(crate) struct Backends {
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
-    rejoin_max: Duration,
     began: Instant,
     is_online: AtomicBool,
     gates: RwLock<BTreeMap<Backend, Gate>>,
@@ -116,11 +115,9 @@ struct Shared {
 
 impl Backends {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
-        let (settings, rejoin_max) = (Settings::new(limits), limits.rejoin_max);
         Self {
             shared: Arc::new(Shared {
-                settings,
-                rejoin_max,
+                settings: Settings::new(limits),
                 began: now,
                 is_online: AtomicBool::new(false),
                 gates: RwLock::default(),
@@ -167,6 +164,12 @@ impl Backends {
         });
     }
 
+    /// Our own network has changed, so what failed may work: every degraded backend is worth a probe.
+    pub(crate) fn hasten(&self, now: Instant, rng: &mut impl Rng) {
+        let gates = self.shared.gates.read().unwrap_or_else(PoisonError::into_inner);
+        gates.values().filter(|gate| gate.is_closed()).for_each(|gate| gate.hasten(now, rng));
+    }
+
     /// Whether a relay of ours answers.
     pub(crate) fn note_online(&self, is_online: bool) {
         self.shared.is_online.store(is_online, Ordering::Relaxed);
@@ -198,11 +201,7 @@ impl Backends {
     }
 
     fn open(&self, backend: &Backend, is_ignored: bool, now: Instant) -> Gate {
-        let settings = match backend {
-            // A topic without a neighbour has no other way back: its application was promised this pace.
-            Backend::Bootstrap(_) => self.shared.settings.within(self.shared.rejoin_max),
-            Backend::Relay(_) | Backend::AddressLookup | Backend::Other(_) => self.shared.settings,
-        };
+        let settings = self.shared.settings;
         let settings = if is_ignored { Settings { failures: 0, ..settings } } else { settings };
         Gate::new(backend.to_string(), settings, self.shared.began, now)
     }
@@ -251,6 +250,10 @@ impl Gate {
         self.turn(now, |breaker| breaker.fail(None, now, rng));
     }
 
+    fn hasten(&self, now: Instant, rng: &mut impl Rng) {
+        self.act(now, |breaker| breaker.hasten(now, rng));
+    }
+
     /// Whether nothing but a probe may begin.
     pub(crate) fn is_closed(&self) -> bool {
         self.line.snapshot.state() != BackendState::Healthy
@@ -284,19 +287,17 @@ impl Gate {
         match turn {
             None => {}
             Some(Turn::Degraded { failures }) => {
-                tracing::warn!(target: "perennial::state", %backend, failures, "backend degraded")
+                tracing::warn!(target: "perennial::state", %backend, failures, "backend degraded");
             }
             Some(Turn::Recovered { after, saved }) => {
                 tracing::info!(
-                    target: "perennial::state",
-                    %backend, ?after, saved,
+                    target: "perennial::state", %backend, ?after, saved,
                     "backend recovered after {after:.1?}, {saved} attempts saved"
                 );
             }
             Some(Turn::Lapsed { after, saved }) => {
                 tracing::info!(
-                    target: "perennial::state",
-                    %backend, ?after, saved,
+                    target: "perennial::state", %backend, ?after, saved,
                     "backend is not used any more; {saved} attempts saved"
                 );
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use n0_future::time::Instant;
 use rand::{Rng, RngExt};
 
-use crate::{census::BackendState, limits::Limits};
+use crate::{backoff::up_to, census::BackendState, limits::Limits};
 
 /// How much an open time is drawn above or below its nominal length, so that nodes that failed together do not probe together.
 /// Envoy's ejection jitter is of this order; a fifth of 30 s spreads a mesh over twelve.
@@ -38,11 +38,6 @@ impl Settings {
             // A topic gives up waiting for a dial after twice its deadline (`topic.rs`); later than that nobody tells.
             probe_timeout: limits.dial_timeout * 3,
         }
-    }
-
-    /// The same, with no open time longer than `open_max`.
-    pub(crate) fn within(self, open_max: Duration) -> Self {
-        Self { open_min: self.open_min.min(open_max), open_max: self.open_max.min(open_max), ..self }
     }
 }
 
@@ -206,6 +201,18 @@ impl Breaker {
             && number == probe
         {
             self.state = State::Degraded { probe_at: now, failed_probes };
+        }
+    }
+
+    /// What failed so far may have been our own network, and that has changed: the probe is due, and open times begin anew. Not
+    /// sooner after the last failure than the first open time, or an address that comes and goes would set the pace.
+    pub(crate) fn hasten(&mut self, now: Instant, rng: &mut impl Rng) {
+        if let State::Degraded { probe_at, .. } = self.state {
+            let open_min = self.settings.open_min;
+            let earliest = self.failed_at.map_or(now, |at| now.max(at + open_min));
+            // Whoever shares that network is hastened with us.
+            let hastened = earliest + up_to(open_min.mul_f64(JITTER), rng);
+            self.state = State::Degraded { probe_at: probe_at.min(hastened), failed_probes: 0 };
         }
     }
 

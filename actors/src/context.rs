@@ -9,7 +9,8 @@ use iroh::EndpointId;
 
 use crate::{
     access::Lists, address_book::AddressBook, backends::Backends, counters::Counters, history::History, limits::Limits,
-    lives::Lives, meters::Meters, redial::Redials, routes::Routes, supervisor::Nursery, traffic::TrafficCounters,
+    listeners::Reach, lives::Lives, meters::Meters, redial::Redials, routes::Routes, supervisor::Nursery,
+    traffic::TrafficCounters,
 };
 
 /// The common ground of one mesh. Cheap to clone.
@@ -30,6 +31,7 @@ pub(crate) struct Context {
     pub(crate) scarce: Arc<AtomicBool>,
     pub(crate) redials: Redials,
     pub(crate) backends: Backends,
+    pub(crate) reach: Reach,
     pub(crate) draining: Arc<AtomicBool>,
 }
 

@@ -1,9 +1,12 @@
-//! Which listener an attempt arrived at, and what caps listeners may have. `[pure]`
+//! Which listener an attempt arrived at, what caps listeners may have, and which addresses their sockets can send to. `[pure]`
 //!
 //! iroh tells the local IP of an incoming attempt, or the relay it came through, but not the port. So two addresses with
 //! one IP are one listener, and different caps on them are an error at the start, not a surprise later.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::limits::{Limits, LimitsError};
 
@@ -38,6 +41,22 @@ pub(crate) struct Listener {
 pub(crate) struct Listeners {
     entries: Vec<(IpAddr, Listener)>,
     relays: Listener,
+}
+
+/// The addresses a node can send to: dials leave by the sockets it listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reach(Arc<[IpAddr]>);
+
+impl Reach {
+    pub(crate) fn new(listen: &[SocketAddr]) -> Self {
+        Self(listen.iter().map(SocketAddr::ip).collect())
+    }
+
+    /// Whether a socket has the address' family, and is not bound to loopback while the address is elsewhere.
+    pub(crate) fn covers(&self, addr: &SocketAddr) -> bool {
+        let covers = |ip: &IpAddr| ip.is_ipv4() == addr.is_ipv4() && (!ip.is_loopback() || addr.ip().is_loopback());
+        self.0.iter().any(covers)
+    }
 }
 
 /// What the relays are called.
@@ -162,6 +181,21 @@ mod tests {
             .map(|(addr, connections_max)| Listen { addr: addr.parse().unwrap(), connections_max: *connections_max })
             .collect();
         Listeners::new(&listen, &Limits::default())
+    }
+
+    #[test]
+    fn an_address_is_in_reach_if_a_socket_can_send_to_it() {
+        let reached = |listen: &[&str]| {
+            let listen: Vec<_> = listen.iter().map(|addr| addr.parse().unwrap()).collect();
+            let reach = Reach::new(&listen);
+            let all = ["127.0.0.9:1", "192.0.2.1:1", "[::1]:1", "[2001:db8::1]:1"];
+            all.into_iter().filter(|addr| reach.covers(&addr.parse().unwrap())).collect::<Vec<_>>()
+        };
+        assert_eq!(reached(&["127.0.0.1:0"]), ["127.0.0.9:1"]);
+        assert_eq!(reached(&["0.0.0.0:0"]), ["127.0.0.9:1", "192.0.2.1:1"]);
+        assert_eq!(reached(&["[::1]:0", "192.0.2.9:7"]), ["127.0.0.9:1", "192.0.2.1:1", "[::1]:1"]);
+        assert_eq!(reached(&["[::]:0"]), ["[::1]:1", "[2001:db8::1]:1"]);
+        assert_eq!(reached(&[]), [""; 0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! nothing: limits on the figures are the scenario's. A node that does wrong where anyone can see it is a fault, in words;
 //! only a node the storm cannot do without ends the run.
 
+mod backends;
 mod constrain;
 mod fill;
 mod give_up;
@@ -77,6 +78,8 @@ pub(crate) async fn carry_out(cluster: &Cluster, step: &Step) -> Result<Done, Fa
         Step::Clock { node, offset_s, for_ms } => odds::clock(cluster, node, offset_s, ms(for_ms)).await,
         Step::Break { node, ref part, ref kind } => odds::break_loop(cluster, node, part, kind).await,
         Step::Saturate { messages, strangers } => saturate::saturate(cluster, messages, strangers).await,
+        Step::Collector { mood, for_ms } => backends::collector(cluster, mood, ms(for_ms)).await,
+        Step::LoseBootstrap { ref nodes, for_ms } => backends::lose_bootstrap(cluster, nodes, ms(for_ms)).await,
         Step::Quiet { .. } | Step::Probe { .. } => Ok(Done::default()),
     }
 }

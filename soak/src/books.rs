@@ -1,4 +1,4 @@
-//! A node's ledger and its table of connections, as its control socket tells them: read here for everybody who asks. What a
+//! A node's ledger, its connections, its backends and its figures, as its control socket tells them: read here for everybody who asks. What a
 //! node does not tell is absent. `[pure]`
 
 use serde_json::Value;
@@ -50,6 +50,35 @@ pub(crate) fn connections(answer: &Value) -> impl Iterator<Item = Connection> {
     })
 }
 
+/// One row of `backends`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Backend {
+    pub name: String,
+    pub is_healthy: bool,
+    /// In a row.
+    pub failures: u64,
+    /// Since the start.
+    pub saved: u64,
+}
+
+/// The rows of an answer.
+pub(crate) fn backends(answer: &Value) -> impl Iterator<Item = Backend> {
+    answer["backends"].as_array().into_iter().flatten().filter_map(|row| {
+        Some(Backend {
+            name: row["name"].as_str()?.to_owned(),
+            is_healthy: row["state"] == "healthy",
+            failures: row["failures"].as_u64()?,
+            saved: row["attempts_saved"].as_u64()?,
+        })
+    })
+}
+
+/// One sample of a page of figures in the text format of Prometheus, its labels as they stand there.
+pub(crate) fn figure(page: &str, sample: &str) -> Option<f64> {
+    let value = |line: &str| line.strip_prefix(sample)?.strip_prefix(' ')?.trim().parse().ok();
+    page.lines().find_map(value)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -63,6 +92,23 @@ mod tests {
         assert_eq!(kinds(&ledger).count(), 1);
         assert_eq!(kind(&ledger, "dial").map(|kind| kind.alive()), Some(5));
         assert_eq!((kind(&ledger, "topic"), kind(&json!({}), "dial")), (None, None));
+    }
+
+    #[test]
+    fn a_backend_tells_whether_it_is_used_and_what_that_saved() {
+        let down = json!({"name": "bootstrap:aa", "state": "probing", "failures": 4, "attempts_saved": 9});
+        let answer = json!({"backends": [down, {"name": "relay:bb", "state": "healthy", "failures": 0}]});
+        let rows: Vec<Backend> = backends(&answer).collect();
+        let expected = Backend { name: "bootstrap:aa".into(), is_healthy: false, failures: 4, saved: 9 };
+        assert_eq!(rows, [expected]);
+    }
+
+    #[test]
+    fn a_figure_is_found_by_its_whole_name() {
+        let page =
+            "# TYPE spans counter\nspans_total{outcome=\"dropped\"} 7\nspans_total{outcome=\"failed\"} 2.5\nspans 1\n";
+        assert_eq!(figure(page, "spans_total{outcome=\"failed\"}"), Some(2.5));
+        assert_eq!((figure(page, "spans"), figure(page, "spans_total")), (Some(1.0), None));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use crate::{
+    books,
     plan::{Identity, OBSERVER},
     process::{Launch, Process, Seat, TOPIC},
     socket,
@@ -104,9 +105,16 @@ impl Cluster {
 
     /// Starts every node, the observer first, and waits until they form one mesh.
     pub(crate) async fn form(&self) -> Result<(), Fault> {
-        for node in 0..self.len() {
-            let via = if node == OBSERVER { &[][..] } else { &[OBSERVER] };
-            self.start(node, via, None).await?;
+        self.form_through(&[OBSERVER]).await
+    }
+
+    /// As [`Self::form`], and the others join through these, who are started first.
+    pub(crate) async fn form_through(&self, first: &[usize]) -> Result<(), Fault> {
+        for (started, node) in first.iter().enumerate() {
+            self.start(*node, &first[..started], None).await?;
+        }
+        for node in (0..self.len()).filter(|node| !first.contains(node)) {
+            self.start(node, first, None).await?;
         }
         if self.heal().await { Ok(()) } else { Err(format!("no whole mesh within {} s", HEAL_TIMEOUT.as_secs())) }
     }
@@ -115,6 +123,13 @@ impl Cluster {
     pub(crate) async fn ask(&self, node: usize, request: Value) -> Result<Value, Fault> {
         let control = self.process(node)?.control.clone();
         socket::ask(&control, request).await.map_err(|error| format!("node {node}: {error}"))
+    }
+
+    /// One sample of a node's page of figures, labels included: `perennial_panic_total`.
+    pub(crate) async fn figure(&self, node: usize, sample: &str) -> Result<f64, Fault> {
+        let control = self.process(node)?.control.clone();
+        let page = socket::figures(&control).await.map_err(|error| format!("node {node}: {error}"))?;
+        books::figure(&page, sample).ok_or_else(|| format!("node {node} tells no `{sample}`"))
     }
 
     /// A node leaves the topic; its process lives on.

@@ -23,6 +23,7 @@ use crate::{
     judge::counts::undrained,
     plan::{OBSERVER, Step, groups},
     run_format::{Barrier, Event, Happened, Harness, Look, Record},
+    scenario::Scenario,
 };
 
 /// Every node is looked at this often during a storm.
@@ -123,7 +124,8 @@ pub(crate) async fn run(record: &mut Record, cluster: &Cluster, pace: Pace) {
 impl Epochs<'_> {
     async fn all(&mut self) -> Result<(), Fault> {
         self.progress.say("forming the mesh");
-        self.cluster.form().await?;
+        let scenario = Scenario::named(&self.record.info.scenario);
+        self.cluster.form_through(scenario.map_or(&[OBSERVER], |scenario| scenario.spec().through)).await?;
         let plan = self.record.plan.clone();
         for epoch in 1..=self.record.info.warm_up_epochs + self.record.info.epochs {
             self.epoch = epoch;

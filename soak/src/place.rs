@@ -5,6 +5,7 @@
 //! fleet say, is another variant of [`Net`].
 
 pub mod clock;
+pub mod collector;
 pub mod disk;
 
 use std::{
@@ -17,7 +18,11 @@ use std::{
 
 use tokio::process::Command;
 
-use self::{clock::WallClock, disk::SmallDisk};
+use self::{
+    clock::WallClock,
+    collector::{Collector, Mood},
+    disk::SmallDisk,
+};
 use crate::netns::{
     Move, Network, Wiring,
     cuts::Cut,
@@ -32,6 +37,7 @@ pub struct Place {
     moving: BTreeSet<usize>,
     disks: BTreeMap<usize, SmallDisk>,
     clocks: BTreeMap<usize, WallClock>,
+    collector: Option<Collector>,
 }
 
 /// What lies between the nodes.
@@ -64,7 +70,7 @@ impl Place {
     }
 
     fn on(net: Net) -> Self {
-        Self { net, moving: BTreeSet::new(), disks: BTreeMap::new(), clocks: BTreeMap::new() }
+        Self { net, moving: BTreeSet::new(), disks: BTreeMap::new(), clocks: BTreeMap::new(), collector: None }
     }
 
     /// The command that starts a program where `node` is, by the clock it has. The child's process id is the program's.
@@ -82,6 +88,9 @@ impl Place {
             clock.apply(&mut command);
         }
         isolate(&mut command);
+        if self.collector.is_some() {
+            command.envs(Collector::environment());
+        }
         Ok(command)
     }
 
@@ -97,6 +106,9 @@ impl Place {
         let mut arguments: Vec<OsString> = Vec::new();
         if let Some(disk) = self.disks.get(&node) {
             arguments.extend(["--state-dir".into(), disk.directory().into()]);
+        }
+        if let Some(collector) = &self.collector {
+            arguments.extend(collector.arguments().map(OsString::from));
         }
         arguments
     }
@@ -136,6 +148,14 @@ impl Place {
     /// Before its start: `node` gets a wall clock that [`Self::set_clock`] can set, kept in `file`.
     pub fn give_clock(&mut self, node: usize, file: &Path) -> Result<(), PlaceError> {
         self.clocks.insert(node, WallClock::new(file)?);
+        Ok(())
+    }
+
+    /// Before their start: every node sends its telemetry to a collector of the harness, on 127.0.0.1.
+    pub fn give_collector(&mut self) -> Result<(), PlaceError> {
+        let collector = Collector::start()
+            .map_err(|error| PlaceError::Failed { command: "listen on 127.0.0.1".into(), words: error.to_string() })?;
+        self.collector = Some(collector);
         Ok(())
     }
 
@@ -196,6 +216,16 @@ impl Place {
         clock.set(offset_s).map_err(|error| failed("set the clock", node, &error))
     }
 
+    /// Makes the collector of the nodes behave so. See [`Collector::be`].
+    pub fn set_collector(&self, mood: Mood) -> Result<(), PlaceError> {
+        self.collector().map(|collector| collector.be(mood))
+    }
+
+    /// Requests that the collector has taken.
+    pub fn taken_by_collector(&self) -> Result<u64, PlaceError> {
+        self.collector().map(Collector::taken)
+    }
+
     /// The network between the nodes, for what has no word here.
     pub fn network(&self) -> Result<&Network, PlaceError> {
         match &self.net {
@@ -206,6 +236,10 @@ impl Place {
 
     fn disk(&self, node: usize) -> Result<&SmallDisk, PlaceError> {
         self.disks.get(&node).ok_or_else(|| PlaceError::Wrong(format!("node {node} has no disk of its own")))
+    }
+
+    fn collector(&self) -> Result<&Collector, PlaceError> {
+        self.collector.as_ref().ok_or_else(|| PlaceError::Wrong("the nodes have no collector".into()))
     }
 }
 
@@ -238,5 +272,6 @@ mod tests {
         let place = Place::loopback();
         assert_eq!(place.fill_disk(1).unwrap_err().to_string(), "node 1 has no disk of its own");
         assert_eq!(place.set_clock(1, 3600).unwrap_err().to_string(), "node 1 has the machine's clock");
+        assert_eq!(place.set_collector(Mood::Silent).unwrap_err().to_string(), "the nodes have no collector");
     }
 }

@@ -5,7 +5,7 @@
 
 mod step;
 
-use perennial_soak::attack::Kind;
+use perennial_soak::{attack::Kind, place::collector::Mood};
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
 pub(crate) use self::step::{Cap, Identity, Resource, Step, Weather};
@@ -13,6 +13,9 @@ use crate::scenario::Scenario;
 
 /// The node that no storm kills and the verdict names first.
 pub(crate) const OBSERVER: usize = 0;
+
+/// The nodes through which all others join where the way in is what fails.
+pub(crate) const BOOTSTRAP: [usize; 2] = [1, 2];
 
 /// Steps that may happen at the same time.
 pub(crate) const LANES: usize = 3;
@@ -87,6 +90,12 @@ const DISK_FULL_MS: u64 = 12_000;
 
 /// Long enough for timers that should not have looked at the wall clock.
 const CLOCK_MS: u64 = 5_000;
+
+/// Long enough for three failures in a row, and more spans than a node keeps.
+const COLLECTOR_MS: u64 = 8_000;
+
+/// Long enough for the first probe of those that are gone.
+const BOOT_DOWN_MS: u64 = 30_000;
 
 /// Loops that are always there, each in each way. A hang ends by itself after a minute, so it is rare.
 const FAULTS: [(&str, &str); 9] = [
@@ -219,6 +228,13 @@ impl Draw {
             Scenario::ActorFault => {
                 let (part, kind) = FAULTS[turn % FAULTS.len()];
                 steps.push(Step::Break { node: self.victim(), part: part.into(), kind: kind.into() });
+            }
+            Scenario::OtlpDown => {
+                let mood = [Mood::Refuses, Mood::Silent, Mood::Late, Mood::Fails][turn % 4];
+                steps.push(Step::Collector { mood, for_ms: COLLECTOR_MS });
+            }
+            Scenario::BootDown => {
+                steps.push(Step::LoseBootstrap { nodes: BOOTSTRAP.into(), for_ms: BOOT_DOWN_MS });
             }
             Scenario::Limits => {
                 let (resource, value) = CONSTRAINTS[turn % CONSTRAINTS.len()];

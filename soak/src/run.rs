@@ -316,6 +316,8 @@ impl args::Common {
                 let program = std::env::current_exe().context("cannot find this program")?;
                 Place::namespaces(nodes, Wiring::Switch { program, seed: info.seed }).await?
             }
+            // From a host of its own nobody reaches the harness.
+            (Ground::Collector, _) => Place::loopback(),
             (Ground::Hosts | Ground::MovingHosts, _) | (_, args::Net::Netns) => {
                 Place::namespaces(nodes, Wiring::Bridge).await?
             }
@@ -325,6 +327,7 @@ impl args::Common {
             Ground::MovingHosts => (1..nodes).for_each(|node| place.will_move(node)),
             Ground::SmallDisk => place.give_disk(nodes - 1, &scratch.join("disk")).await?,
             Ground::WallClock => place.give_clock(nodes - 1, &scratch.join("clock"))?,
+            Ground::Collector => place.give_collector()?,
             Ground::Any | Ground::Hosts | Ground::Switch => {}
         }
         Ok(place)

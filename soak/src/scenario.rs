@@ -4,6 +4,7 @@
 //! A scenario is a row of data. Its events are drawn in `plan.rs` and carried out in `actions/`; these report named
 //! figures ([`crate::actions::Done`]), and facts and limits refer to the figures by name.
 
+mod backends;
 mod ground;
 mod storms;
 pub(crate) mod strangers;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use crate::{
     args::{EPOCHS, WARM_UP_EPOCHS},
+    plan::OBSERVER,
     run_format::{Fact, Happened, Limit, Record},
 };
 
@@ -72,6 +74,10 @@ pub(crate) enum Scenario {
     Clock,
     /// Single loops panic, fail or hang
     ActorFault,
+    /// The collector of telemetry is gone, silent, late, or full of errors
+    OtlpDown,
+    /// Everybody whom the others were told to join through is dead
+    BootDown,
 }
 
 /// Where the nodes of a scenario must be.
@@ -89,6 +95,8 @@ pub(crate) enum Ground {
     SmallDisk,
     /// Anywhere, and the last one has a wall clock of its own.
     WallClock,
+    /// On 127.0.0.1, with a collector of their telemetry.
+    Collector,
 }
 
 /// How a fact is counted.
@@ -147,6 +155,8 @@ pub(crate) struct Spec {
     pub observer_args: &'static [&'static str],
     /// Where its nodes must be.
     pub ground: Ground,
+    /// Whom the others join through at the start.
+    pub through: &'static [usize],
     /// Invariants that the storm itself breaks, and why.
     pub allow: &'static [(&'static str, &'static str)],
 }
@@ -171,12 +181,13 @@ const STORM: Spec = Spec {
     limits: &[REJOINED],
     observer_args: &[],
     ground: Ground::Any,
+    through: &[OBSERVER],
     allow: &[],
 };
 
 impl Scenario {
     /// Every scenario, in the order of `list`.
-    pub(crate) const ALL: [Scenario; 25] = [
+    pub(crate) const ALL: [Scenario; 27] = [
         Scenario::Rotate,
         Scenario::Idle,
         Scenario::KillFresh,
@@ -202,6 +213,8 @@ impl Scenario {
         Scenario::DiskFull,
         Scenario::Clock,
         Scenario::ActorFault,
+        Scenario::OtlpDown,
+        Scenario::BootDown,
     ];
 
     /// The name on the command line and in reports.
@@ -242,6 +255,8 @@ impl Scenario {
             Scenario::DiskFull => ground::DISK_FULL,
             Scenario::Clock => ground::CLOCK,
             Scenario::ActorFault => ground::ACTOR_FAULT,
+            Scenario::OtlpDown => backends::OTLP_DOWN,
+            Scenario::BootDown => backends::BOOT_DOWN,
         }
     }
 
@@ -269,7 +284,9 @@ impl Scenario {
             | Scenario::ChurnPath
             | Scenario::DiskFull
             | Scenario::Clock
-            | Scenario::ActorFault => false,
+            | Scenario::ActorFault
+            | Scenario::OtlpDown
+            | Scenario::BootDown => false,
         }
     }
 }

@@ -27,6 +27,18 @@ pub(crate) async fn ask(control: &Path, request: Value) -> Result<Value, String>
     line.ask(request, ANSWER_TIMEOUT).await
 }
 
+/// The page of figures, in the text format of Prometheus.
+pub(crate) async fn figures(control: &Path) -> Result<String, String> {
+    const PAGE: &str = "/metrics";
+    let mut line = Line::open(control).await.map_err(|error| format!("{PAGE}: {error}"))?;
+    let page = timeout(ANSWER_TIMEOUT, line.exchange("GET", PAGE.into(), String::new())).await;
+    let (status, page) = page.map_err(|_| format!("{PAGE}: no answer within {ANSWER_TIMEOUT:?}"))??;
+    match status.is_success() {
+        true => String::from_utf8(page.into()).map_err(|error| format!("{PAGE}: {error}")),
+        false => Err(format!("{PAGE}: {status}")),
+    }
+}
+
 /// A connection that is kept from one question to the next.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -52,7 +64,8 @@ impl Line {
     /// Asks, and waits for the answer at most `patience`.
     pub(crate) async fn ask(&mut self, request: Value, patience: Duration) -> Result<Value, String> {
         let name = request["request"].to_string();
-        let (status, answer) = match timeout(patience, self.exchange(request)).await {
+        let (method, path, body) = route(request)?;
+        let (status, answer) = match timeout(patience, self.exchange(method, path, body)).await {
             Ok(answered) => answered.map_err(|error| format!("{name}: {error}"))?,
             Err(_) => return Err(format!("{name}: no answer within {patience:?}")),
         };
@@ -64,8 +77,12 @@ impl Line {
         }
     }
 
-    async fn exchange(&mut self, request: Value) -> Result<(StatusCode, Bytes), String> {
-        let (method, path, body) = route(request)?;
+    async fn exchange(
+        &mut self,
+        method: &'static str,
+        path: String,
+        body: String,
+    ) -> Result<(StatusCode, Bytes), String> {
         let request = Request::builder().method(method).uri(path).header("host", "localhost");
         let request = request.header("content-type", "application/json").body(body.into());
         let request = request.map_err(|error| error.to_string())?;
@@ -84,7 +101,7 @@ fn route(request: Value) -> Result<(&'static str, String, String), String> {
     let Some(Value::String(name)) = fields.remove("request") else { return Err("a request has a name".into()) };
     let nothing = || Map::new();
     let (method, path, body) = match name.as_str() {
-        "status" | "peers" | "ledger" | "ticket" | "limits" | "connections" => ("GET", name, nothing()),
+        "status" | "peers" | "ledger" | "ticket" | "limits" | "connections" | "backends" => ("GET", name, nothing()),
         "closed_connections" => ("GET", "connections?closed=true".into(), nothing()),
         "join" | "leave" => {
             // The topics of the harness are plain words.

@@ -12,7 +12,7 @@ use perennial_tests::{
 };
 use tokio::{net::UdpSocket, time::Instant};
 
-/// The longest a bootstrap is left alone: `rejoin_max` of the fast limits, and a fifth more.
+/// The longest a bootstrap is left alone: `breaker_open_max` of the fast limits, and a fifth more.
 const OPEN_MAX: Duration = Duration::from_millis(3600);
 
 /// What a busy machine may add.

@@ -13,6 +13,7 @@ mod hostile;
 mod interop;
 mod load;
 mod redial;
+mod relays;
 mod respawn;
 mod rotation;
 mod strangers;

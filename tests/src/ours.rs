@@ -35,6 +35,7 @@ pub fn fast_limits() -> Limits {
         rejoin_min: Duration::from_millis(300),
         rejoin_max: Duration::from_secs(3),
         breaker_open_min: Duration::from_secs(2),
+        breaker_open_max: Duration::from_secs(3),
         sweep_interval: Duration::from_secs(2),
         tick: Duration::from_millis(100),
         ..Limits::default()

@@ -1,10 +1,12 @@
 //! What many threads can do to one gate, what is remembered of whom, and what is shown.
 
 use std::{
+    io,
     sync::{Barrier, atomic::AtomicUsize},
     thread,
 };
 
+use expect_test::expect;
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;
@@ -143,6 +145,94 @@ fn the_census_shows_what_the_breaker_knows() {
     assert_eq!((shown(probe_at).state, shown(probe_at).next_probe), (BackendState::Probing, None));
     pass.succeed(probe_at);
     assert_eq!((shown(probe_at).state, shown(probe_at).failures, shown(probe_at).saved), (BackendState::Healthy, 0, 4));
+}
+
+/// Each of three backends goes through as many failures, probes and refusals as an outage brings: each says two things.
+#[test]
+fn every_backend_says_once_that_it_is_degraded_and_once_that_it_is_back() {
+    let start = Instant::now();
+    let backends = Backends::new(&Limits::default(), start);
+    let relay: RelayUrl = "https://relay.example".parse().expect("a URL");
+    let topic = TopicId::from_bytes([7; 32]);
+    let mut rng = rng(7);
+    let said = lines(|| {
+        for (number, backend) in
+            [Backend::Relay(relay), Backend::AddressLookup, Backend::Bootstrap(topic)].iter().enumerate()
+        {
+            let gate = backends.gate(backend, start);
+            (0..9).for_each(|_| gate.fail(start, &mut rng));
+            for _ in 0..=number {
+                assert!((0..7).all(|_| gate.ask(3, start).is_err()));
+                let due = gate.lock().view().probe_at.expect("it is degraded");
+                gate.ask(1, due).expect("the probe is due").fail(due, &mut rng);
+            }
+            let end = gate.lock().view().probe_at.expect("it is degraded");
+            (0..3).for_each(|_| gate.succeed(end));
+            assert!(gate.ask(1, end).is_ok_and(|pass| !pass.is_probe()));
+        }
+    });
+    expect![[r#"
+        WARN perennial::state: backend degraded backend=relay:https://relay.example/ failures=3
+        INFO perennial::state: backend recovered after 79.7s, 21 attempts saved backend=relay:https://relay.example/ after=79.733879131s saved=21
+        WARN perennial::state: backend degraded backend=address-lookup failures=3
+        INFO perennial::state: backend recovered after 195.8s, 42 attempts saved backend=address-lookup after=195.81198766s saved=42
+        WARN perennial::state: backend degraded backend=bootstrap:0707070707070707070707070707070707070707070707070707070707070707 failures=3
+        INFO perennial::state: backend recovered after 400.0s, 63 attempts saved backend=bootstrap:0707070707070707070707070707070707070707070707070707070707070707 after=399.970596329s saved=63
+    "#]].assert_eq(&said);
+}
+
+#[test]
+fn one_that_nobody_wants_any_more_says_so_once() {
+    let (gate, start) = gate();
+    let said = lines(|| {
+        (0..3).for_each(|_| gate.fail(start, &mut rng(7)));
+        assert!(gate.ask(1, start).is_err());
+        (0..3).for_each(|_| gate.act(start + SECOND * 157, |_| ()));
+    });
+    expect![[r#"
+        WARN perennial::state: backend degraded backend=backend failures=3
+        INFO perennial::state: backend is not used any more; 1 attempts saved backend=backend after=157s saved=1
+    "#]]
+    .assert_eq(&said);
+}
+
+#[test]
+fn a_network_that_has_changed_hastens_the_probe_of_every_degraded_backend() {
+    let start = Instant::now();
+    let backends = Backends::new(&Limits::default(), start);
+    let [long, lately, fine] = ["long", "lately", "fine"].map(|name| backends.gate(&named(name), start));
+    let mut rng = rng(7);
+    (0..3).for_each(|_| long.fail(start, &mut rng));
+    let changed = start + SECOND * 100;
+    long.ask(1, changed).expect("the probe is due").fail(changed, &mut rng);
+    let changed = start + SECOND * 140;
+    (0..3).for_each(|_| lately.fail(changed, &mut rng));
+    backends.hasten(changed, &mut rng);
+    assert!(long.is_probe_due(changed + SECOND * 6), "a fifth of the first open time");
+    assert!(!lately.is_probe_due(changed + SECOND * 23) && lately.is_probe_due(changed + SECOND * 36));
+    assert!(!fine.is_closed() && fine.lock().view().probe_at.is_none());
+}
+
+/// What `act` logs on this thread, without the time.
+fn lines(act: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+    impl io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no holder panics").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let page = Page::default();
+    let writer = page.clone();
+    let log = tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(move || writer.clone());
+    tracing::subscriber::with_default(log.finish(), act);
+    let bytes = page.0.lock().expect("no holder panics").clone();
+    let text = String::from_utf8(bytes).expect("a log is text");
+    text.lines().map(|line| format!("{}\n", line.trim())).collect()
 }
 
 fn gate() -> (Gate, Instant) {

@@ -353,25 +353,45 @@ fn a_threshold_of_zero_turns_it_off() {
 }
 
 #[test]
-fn a_bound_below_the_first_open_time_keeps_the_pace() {
-    let settings = settings().within(SECOND * 20);
-    check_with(
-        settings,
-        "fail fail fail due ask lose due ask lose due ask lose",
+fn a_network_that_has_changed_is_worth_a_probe_and_open_times_begin_anew() {
+    check(
+        "fail fail fail due ask lose due ask lose +100s hasten due ask lose hasten due ask win",
         expect![[r#"
-            0.0 s     fail        healthy, 1 failed, 0 saved
-            0.0 s     fail        healthy, 2 failed, 0 saved
-            0.0 s     fail        degraded, 3 failed, 0 saved; degraded
-            16.2 s    due         degraded, 3 failed, 0 saved
-            16.2 s    ask         probe 1, probing, 3 failed, 0 saved
-            16.2 s    lose        degraded, 4 failed, 0 saved
-            34.7 s    due         degraded, 4 failed, 0 saved
-            34.7 s    ask         probe 2, probing, 4 failed, 0 saved
-            34.7 s    lose        degraded, 5 failed, 0 saved
-            51.8 s    due         degraded, 5 failed, 0 saved
-            51.8 s    ask         probe 3, probing, 5 failed, 0 saved
-            51.8 s    lose        degraded, 6 failed, 0 saved
-        "#]],
+        0.0 s     fail        healthy, 1 failed, 0 saved
+        0.0 s     fail        healthy, 2 failed, 0 saved
+        0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+        24.4 s    due         degraded, 3 failed, 0 saved
+        24.4 s    ask         probe 1, probing, 3 failed, 0 saved
+        24.4 s    lose        degraded, 4 failed, 0 saved
+        79.7 s    due         degraded, 4 failed, 0 saved
+        79.7 s    ask         probe 2, probing, 4 failed, 0 saved
+        79.7 s    lose        degraded, 5 failed, 0 saved
+        179.7 s   +100s       degraded, 5 failed, 0 saved
+        179.7 s   hasten      degraded, 5 failed, 0 saved
+        182.6 s   due         degraded, 5 failed, 0 saved
+        182.6 s   ask         probe 3, probing, 5 failed, 0 saved
+        182.6 s   lose        degraded, 6 failed, 0 saved
+        182.6 s   hasten      degraded, 6 failed, 0 saved
+        218.3 s   due         degraded, 6 failed, 0 saved
+        218.3 s   ask         probe 4, probing, 6 failed, 0 saved
+        218.3 s   win         healthy, 0 failed, 0 saved; recovered, 0 saved meanwhile
+    "#]],
+    );
+}
+
+#[test]
+fn what_is_healthy_or_being_probed_is_not_hastened() {
+    check(
+        "fail hasten fail fail due ask hasten",
+        expect![[r#"
+        0.0 s     fail        healthy, 1 failed, 0 saved
+        0.0 s     hasten      healthy, 1 failed, 0 saved
+        0.0 s     fail        healthy, 2 failed, 0 saved
+        0.0 s     fail        degraded, 3 failed, 0 saved; degraded
+        24.4 s    due         degraded, 3 failed, 0 saved
+        24.4 s    ask         probe 1, probing, 3 failed, 0 saved
+        24.4 s    hasten      probing, 3 failed, 0 saved
+    "#]],
     );
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
-use iroh::{Endpoint, EndpointId, RelayMode, SecretKey};
+use iroh::{Endpoint, EndpointId, RelayConfig, RelayMap, RelayMode, SecretKey};
 use n0_future::time::Instant;
 use tokio::sync::Notify;
 
@@ -21,7 +21,7 @@ use crate::{
     error::SpawnError,
     history::History,
     limits::{Limits, LimitsError},
-    listeners::{Listen, Listeners},
+    listeners::{Listen, Listeners, Reach},
     lives::Lives,
     meters::Meters,
     probe::Probing,
@@ -144,6 +144,7 @@ impl MeshBuilder {
         let slot_free = Arc::new(Notify::new());
         let addresses = AddressBook::new(&limits);
         let key = secret_key.unwrap_or_else(SecretKey::generate);
+        let (relay, relays) = own(relay);
         let endpoint = transport::bind(key, &listen, relay, port_mapping, &limits, addresses.clone()).await?;
         listeners.name_by(&endpoint.bound_sockets());
         let meters = Meters::default();
@@ -163,6 +164,8 @@ impl MeshBuilder {
             addresses,
             redials: Redials::new(&limits),
             backends: Backends::new(&limits, Instant::now()),
+            reach: Reach::new(&listen),
+            relays,
             limits,
             lists,
             scarce: Arc::default(),
@@ -194,6 +197,9 @@ pub(crate) struct Parts {
     pub(crate) lists: Lists,
     pub(crate) redials: Redials,
     pub(crate) backends: Backends,
+    pub(crate) reach: Reach,
+    /// What the endpoint looks for a home among; `mesh/relays.rs` takes from it and puts back.
+    pub(crate) relays: RelayMap,
     pub(crate) listeners: Listeners,
     /// Rung by the door, heard by the acceptor.
     pub(crate) slot_free: Arc<Notify>,
@@ -203,6 +209,15 @@ pub(crate) struct Parts {
     pub(crate) lives: Lives,
     pub(crate) scarce: Arc<AtomicBool>,
     pub(crate) draining: Arc<AtomicBool>,
+}
+
+/// The same relays in a list of the node's own, and that list. Clones of the embedder's are one list, shared with its other nodes.
+fn own(relay: RelayMode) -> (RelayMode, RelayMap) {
+    let relays: RelayMap = relay.relay_map().relays::<Vec<Arc<RelayConfig>>>().into_iter().collect();
+    match relay {
+        RelayMode::Disabled => (RelayMode::Disabled, relays),
+        RelayMode::Default | RelayMode::Staging | RelayMode::Custom(_) => (RelayMode::Custom(relays.clone()), relays),
+    }
 }
 
 fn bell(slot_free: Arc<Notify>) -> Bell {
@@ -224,6 +239,7 @@ impl Parts {
             lists: self.lists.clone(),
             redials: self.redials.clone(),
             backends: self.backends.clone(),
+            reach: self.reach.clone(),
             history: self.history.clone(),
             lives: self.lives.clone(),
             scarce: self.scarce.clone(),

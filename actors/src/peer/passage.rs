@@ -8,6 +8,7 @@ use crate::{
     backends::{Backend, Backends, Pass},
     backoff::redials::Failure,
     context::Context,
+    wire::addr::AddrInfo,
 };
 
 /// Leave to dial. Dropped without a word, it says nothing of what it leads through.
@@ -19,13 +20,15 @@ pub(super) struct Passage {
 }
 
 impl Passage {
-    /// Whether `peer` may be dialed. A remote with an address of its own may be, whatever becomes of its relay.
+    /// Whether `peer` may be dialed. A remote with an address of its own may be, whatever becomes of its relay; one that none of our
+    /// sockets can send to does not count.
     ///
     /// # Errors
     ///
     /// When to ask again, as the relay is degraded.
     pub(super) fn ask(context: &Context, peer: &EndpointId, now: Instant) -> Result<Self, Instant> {
-        let known = context.addresses.get(peer).filter(|known| known.direct_addresses.is_empty());
+        let is_direct = |known: &AddrInfo| known.direct_addresses.iter().any(|addr| context.reach.covers(addr));
+        let known = context.addresses.get(peer).filter(|known| !is_direct(known));
         let relay = known.and_then(|known| known.relay_url).map(Backend::Relay);
         let relay = relay.map(|relay| context.backends.gate(&relay, now).ask(1, now)).transpose()?;
         Ok(Self { backends: context.backends.clone(), relay })

@@ -1,6 +1,6 @@
 //! One thing to do in a storm, as a plan keeps it. `[pure]`
 
-use perennial_soak::attack::Kind;
+use perennial_soak::{attack::Kind, place::collector::Mood};
 use serde::{Deserialize, Serialize};
 
 use super::OBSERVER;
@@ -52,6 +52,11 @@ pub(crate) enum Step {
     Clock { node: usize, offset_s: i64, for_ms: u64 },
     /// One loop of `node` panics, fails or hangs.
     Break { node: usize, part: String, kind: String },
+    /// The collector of every node's telemetry fails in one way for a while, and is well again.
+    Collector { mood: Mood, for_ms: u64 },
+    /// `nodes`, through whom the others joined, are killed; the others are told to join through them again. After a while they
+    /// are back where they were.
+    LoseBootstrap { nodes: Vec<usize>, for_ms: u64 },
     /// `from` publishes a message that every live node must receive.
     Probe { from: usize },
 }
@@ -125,6 +130,8 @@ impl Step {
             Step::Fill { cap: Cap::Listener } => 6,
             // What the mesh leaves of its slots.
             Step::Fill { cap: Cap::Node } => 20,
+            // Spans and figures are sent by exporters of their own.
+            Step::Collector { .. } => 2,
             _ => 1,
         }
     }
@@ -140,7 +147,7 @@ impl Step {
             Step::Kill { node, .. } | Step::Quit { node, .. } | Step::ComeBack { node, .. } => {
                 std::slice::from_ref(node)
             }
-            Step::Mass { nodes } => nodes,
+            Step::Mass { nodes } | Step::LoseBootstrap { nodes, .. } => nodes,
             Step::Rest { .. }
             | Step::Rotate { .. }
             | Step::Pause { .. }
@@ -158,6 +165,7 @@ impl Step {
             | Step::FillDisk { .. }
             | Step::Clock { .. }
             | Step::Break { .. }
+            | Step::Collector { .. }
             | Step::Probe { .. } => &[],
         }
     }
@@ -173,6 +181,7 @@ impl Step {
             | Step::Move { node }
             | Step::Clock { node, .. } => vec![*node],
             Step::Meet { nodes, .. } => nodes.to_vec(),
+            Step::LoseBootstrap { nodes, .. } => nodes.clone(),
             // Another one leaves and rejoins meanwhile, so that there is something to keep; a broken link has two ends.
             Step::FillDisk { node, .. } => vec![*node, 1, 2],
             Step::Break { node, .. } => vec![*node, OBSERVER],
@@ -182,7 +191,12 @@ impl Step {
             Step::Saturate { .. } | Step::Mass { .. } | Step::Part { .. } | Step::Weather { .. } => {
                 (0..nodes).collect()
             }
-            Step::Rest { .. } | Step::Quiet { .. } | Step::Constrain { .. } | Step::Probe { .. } => Vec::new(),
+            // What becomes of telemetry is nobody's business but its own.
+            Step::Rest { .. }
+            | Step::Quiet { .. }
+            | Step::Constrain { .. }
+            | Step::Collector { .. }
+            | Step::Probe { .. } => Vec::new(),
         }
     }
 }
@@ -223,6 +237,8 @@ impl std::fmt::Display for Step {
             Step::FillDisk { node, .. } => write!(f, "the disk of n{node} is full"),
             Step::Clock { node, offset_s, .. } => write!(f, "the clock of n{node} is {offset_s:+} s off"),
             Step::Break { node, part, kind } => write!(f, "{kind} in a {part} of n{node}"),
+            Step::Collector { mood, for_ms } => write!(f, "the collector: {mood:?} for {} s", for_ms / 1000),
+            Step::LoseBootstrap { nodes, .. } => write!(f, "{} bootstrap nodes are gone", nodes.len()),
             Step::Probe { from } => write!(f, "probe from n{from}"),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Counted, FactRule, Ground, Least, LimitRule, STORM, Spec};
 
-const HEARD: LimitRule = LimitRule { what: "messages missed by those who can be reached", most: 0.0 };
+pub(super) const HEARD: LimitRule = LimitRule { what: "messages missed by those who can be reached", most: 0.0 };
 
 const HEALED: LimitRule = LimitRule { what: "one mesh again after ms", most: 120_000.0 };
 

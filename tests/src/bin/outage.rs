@@ -14,13 +14,13 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use iroh::{EndpointAddr, SecretKey};
-use perennial::{Kind, Limits, Mesh};
+use perennial::{BackendState, Kind, Limits, Mesh};
 use perennial_tests::{Ours, Topic, topic_id, wait::must, wait::within};
 use tokio::{net::UdpSocket, task::JoinHandle, time::Instant};
 
 const NODES: usize = 10;
 
-/// No node waits longer for a neighbor than the longest pause between two dials, and some.
+/// No node waits longer for a neighbor than the longest open time and its fifth, and some.
 const RECOVERY_MAX: Duration = Duration::from_secs(400);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -51,6 +51,8 @@ struct Cost {
     attempts: u64,
     datagrams: u64,
     bytes: u64,
+    /// Of the attempts, those made to learn whether anybody answers again.
+    probes: u64,
     saved: u64,
     /// Of each node, from the moment somebody answered; the soonest first.
     recovered: Vec<Duration>,
@@ -60,9 +62,10 @@ impl Cost {
     fn print(&self, side: &str, minutes: f64) {
         let per_node = |count: u64| count as f64 / minutes / NODES as f64;
         println!(
-            "{side}: {} attempts, {} datagrams, {} bytes; a node and minute: {:.2} attempts, {:.0} bytes; {} attempts saved; \
-             back after {:.1?} (median), {:.1?} (last)",
+            "{side}: {} attempts, {} of them probes, {} datagrams, {} bytes; a node and minute: {:.2} attempts, {:.0} bytes; {} \
+             attempts saved; back after {:.1?} (median), {:.1?} (last)",
             self.attempts,
+            self.probes,
             self.datagrams,
             self.bytes,
             per_node(self.attempts),
@@ -92,7 +95,11 @@ async fn run(limits: Limits, outage: Duration, bootstrap: usize) -> Result<Cost>
     for (node, _) in &nodes {
         attempts += node.census().await.ledger.kind(Kind::Dial).spawned;
     }
-    let saved = nodes.iter().flat_map(|(node, _)| node.mesh().backends()).map(|backend| backend.saved).sum();
+    let backends: Vec<_> = nodes.iter().flat_map(|(node, _)| node.mesh().backends()).collect();
+    let saved = backends.iter().map(|backend| backend.saved).sum();
+    // Without a breaker nothing is degraded, and every failure is one of an attempt like any other.
+    let degraded = backends.iter().filter(|backend| backend.state != BackendState::Healthy);
+    let probes = degraded.map(|backend| u64::from(backend.failures.saturating_sub(limits.breaker_failures))).sum();
     let (mut datagrams, mut bytes, mut back) = (0, 0, Vec::new());
     let mut first = Vec::new();
     for silent in silent {
@@ -111,7 +118,7 @@ async fn run(limits: Limits, outage: Duration, bootstrap: usize) -> Result<Cost>
         drop(topic);
         node.mesh().drain(Duration::from_secs(10)).await;
     }
-    Ok(Cost { attempts, datagrams, bytes, saved, recovered })
+    Ok(Cost { attempts, datagrams, bytes, probes, saved, recovered })
 }
 
 async fn recovery(nodes: &[(Ours, Topic)]) -> Result<Vec<Duration>> {

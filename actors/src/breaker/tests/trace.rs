@@ -9,7 +9,7 @@ use super::{super::*, SECOND, settings};
 ///
 /// `ask`, or `ask*3` for three attempts at once; `fail` and `ok` of an attempt that is no probe; `win`, `lose` and `drop` of the
 /// probe under way, `lose-first` of the first one ever made; `+30s` passes time, `due` all of it until the next probe; `look`
-/// only looks. `a:` and `b:` are two backends.
+/// only looks, `hasten` tells of a network that has changed. `a:` and `b:` are two backends.
 pub(super) fn check(script: &str, expected: Expect) {
     check_with(settings(), script, expected);
 }
@@ -72,6 +72,10 @@ impl Trace {
             ("win", _) => breaker.succeed(now),
             ("fail", _) => breaker.fail(None, now, &mut self.rng),
             ("lose", _) => breaker.fail(*probe, now, &mut self.rng),
+            ("hasten", _) => {
+                breaker.hasten(now, &mut self.rng);
+                turn
+            }
             ("lose-first", _) => breaker.fail(Some(1), now, &mut self.rng),
             ("drop", _) => {
                 breaker.cancel(probe.unwrap(), now);

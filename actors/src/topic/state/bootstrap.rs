@@ -35,8 +35,7 @@ pub(super) struct Admitted {
 impl Bootstrap {
     /// One that nobody else sees, until [`State::share_gate`].
     pub(super) fn new(limits: &Limits, now: Instant) -> Self {
-        let settings = Settings::new(limits).within(limits.rejoin_max);
-        let gate = Gate::new(Backend::Other("bootstrap".into()).to_string(), settings, now, now);
+        let gate = Gate::new(Backend::Other("bootstrap".into()).to_string(), Settings::new(limits), now, now);
         Self { gate, probe: None, turn: 0 }
     }
 
