@@ -82,39 +82,38 @@ impl Publisher {
     /// [`PublishError::TooLarge`] beyond [`crate::limits::CONTENT_MAX`] bytes; [`PublishError::Closed`] once the topic
     /// has been given up or the mesh has been drained.
     pub async fn publish(&self, content: impl Into<Bytes>) -> Result<Receipt, PublishError> {
-        let content = content.into();
-        let operation = Operation::publish(&self.topic, content.len());
-        let outcome = self.hand_over(content).await;
-        match &outcome {
-            Ok(receipt) => {
-                operation.note("neighbors", receipt.neighbors);
-                operation.note("dropped", receipt.dropped);
-                operation.succeed("published");
-            }
-            Err(error) => operation.fail(error.name()),
-        }
-        outcome
-    }
-
-    async fn hand_over(&self, content: Bytes) -> Result<Receipt, PublishError> {
         self.enqueue(content).await?.await
     }
 
     /// As [`Publisher::publish`], but waits only until the topic has room for one more message, not until it has been sent:
     /// for whoever has many at once. They are sent in the order in which they were queued, also if what is returned here is
-    /// dropped, and together where they fit into one packet. No span tells of it.
+    /// dropped, and together where they fit into one packet.
     ///
     /// # Errors
     ///
     /// See [`Publisher::publish`]; what becomes known only later is told by the future that is returned.
     pub async fn enqueue(&self, content: impl Into<Bytes>) -> Result<Enqueued, PublishError> {
         let content = content.into();
+        let operation = Operation::publish(&self.topic, content.len());
+        match self.hand_over(content).await {
+            Ok(receipt) => Ok(Enqueued { receipt, operation: Some(operation) }),
+            Err(error) => {
+                operation.fail(error.name());
+                Err(error)
+            }
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        content: Bytes,
+    ) -> Result<oneshot::Receiver<Result<Receipt, PublishError>>, PublishError> {
         if content.len() > CONTENT_MAX {
             return Err(PublishError::TooLarge { size: content.len(), limit: CONTENT_MAX });
         }
         let (reply, receipt) = oneshot::channel();
         self.commands.send(Command::Publish { content, reply }).await.map_err(|_| PublishError::Closed)?;
-        Ok(Enqueued { receipt })
+        Ok(receipt)
     }
 
     /// The active view (HyParView) at this moment: the remotes this node gossips with directly.
@@ -132,13 +131,27 @@ impl Publisher {
 #[derive(Debug)]
 pub struct Enqueued {
     receipt: oneshot::Receiver<Result<Receipt, PublishError>>,
+    /// Until it is over.
+    operation: Option<Operation>,
 }
 
 impl Future for Enqueued {
     type Output = Result<Receipt, PublishError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.receipt).poll(context).map(|told| told.unwrap_or(Err(PublishError::Closed)))
+        Pin::new(&mut self.receipt).poll(context).map(|told| {
+            let outcome = told.unwrap_or(Err(PublishError::Closed));
+            match (self.operation.take(), &outcome) {
+                (Some(operation), Ok(receipt)) => {
+                    operation.note("neighbors", receipt.neighbors);
+                    operation.note("dropped", receipt.dropped);
+                    operation.succeed("published");
+                }
+                (Some(operation), Err(error)) => operation.fail(error.name()),
+                (None, _) => {}
+            }
+            outcome
+        })
     }
 }
 
