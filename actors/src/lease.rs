@@ -53,30 +53,31 @@ pub(crate) enum Urgency {
 /// what it forwards in one turn, halved, because more than two outboxes are seldom crowded by the same turn.
 const CROWDED_BELOW: usize = 32;
 
-/// How long a topic waits for one remote in a row, at most.
+/// How long a topic waits for a remote that takes nothing.
 const PATIENCE_MAX: Duration = Duration::from_millis(250);
 
-/// Patience comes back this much slower than it is spent: a remote that reads a little, again and again, can make others wait for
-/// a third of the time and not for all of it.
-const PATIENCE_REGAINED_IN: u32 = 2;
+/// Patience regained with each frame that is taken. So a remote that takes 500 frames a second is waited for as long as need
+/// be, and flow control reaches whoever sends too much; one that takes 5 can hold the others up for a hundredth of the time.
+const PATIENCE_PER_FRAME: Duration = Duration::from_millis(2);
 
 /// How much longer a remote is waited for. `[pure]`
 #[derive(Debug, Clone, Copy)]
 struct Patience {
     left: Duration,
-    at: Instant,
+    /// Frames that had been taken when it was last spent.
+    taken: usize,
 }
 
 impl Patience {
-    fn new(now: Instant) -> Self {
-        Self { left: PATIENCE_MAX, at: now }
+    fn new() -> Self {
+        Self { left: PATIENCE_MAX, taken: 0 }
     }
 
-    /// Spends `pause` of it; false if there is not that much.
-    fn spend(&mut self, pause: Duration, now: Instant) -> bool {
-        let regained = now.saturating_duration_since(self.at) / PATIENCE_REGAINED_IN;
-        self.left = (self.left + regained).min(PATIENCE_MAX);
-        self.at = now;
+    /// Spends `pause` of it; false if there is not that much. `taken`: frames taken since the start.
+    fn spend(&mut self, pause: Duration, taken: usize) -> bool {
+        let news = u32::try_from(taken.wrapping_sub(self.taken)).unwrap_or(u32::MAX);
+        self.left = (self.left + PATIENCE_PER_FRAME.saturating_mul(news)).min(PATIENCE_MAX);
+        self.taken = taken;
         let is_enough = self.left >= pause;
         if is_enough {
             self.left -= pause;
@@ -138,6 +139,8 @@ struct OutboxState {
     membership_reserve: usize,
     full_since: Mutex<Option<Instant>>,
     patience: Mutex<Patience>,
+    /// Frames that were taken since the start.
+    taken: AtomicUsize,
     superseded: AtomicBool,
     unclaimed: AtomicBool,
     overflowed: CancellationToken,
@@ -164,7 +167,8 @@ pub(crate) fn outbox(life: Arc<Life>, perennial: bool, limits: &Limits) -> (Leas
         frames_max: limits.outbox_frames_max,
         membership_reserve: limits.outbox_membership_reserve,
         full_since: Mutex::new(None),
-        patience: Mutex::new(Patience::new(Instant::now())),
+        patience: Mutex::new(Patience::new()),
+        taken: AtomicUsize::new(0),
         superseded: AtomicBool::new(false),
         unclaimed: AtomicBool::new(false),
         overflowed: CancellationToken::new(),
@@ -204,10 +208,12 @@ impl Lease {
 
     /// Whether its remote is to be waited for, for `pause`, until there is room. Not for ever: one that does not read must not
     /// hold up the others.
-    pub(crate) fn is_worth_waiting(&self, pause: Duration, now: Instant) -> bool {
+    pub(crate) fn is_worth_waiting(&self, pause: Duration) -> bool {
+        let state = &self.hold.state;
+        let taken = state.taken.load(Ordering::Relaxed);
         self.is_crowded()
             && !self.hold.sender.is_closed()
-            && self.hold.state.patience.lock().expect("no holder panics").spend(pause, now)
+            && state.patience.lock().expect("no holder panics").spend(pause, taken)
     }
 
     /// Queues one item without waiting.
@@ -332,6 +338,7 @@ impl Outbox {
     fn on_taken(&mut self, item: Option<&Outgoing>) {
         if let Some(item) = item {
             self.state.bytes.fetch_sub(item.len(), Ordering::Relaxed);
+            self.state.taken.fetch_add(1, Ordering::Relaxed);
             if self.receiver.len() <= self.state.frames_max / 2 {
                 *self.state.full_since.lock().expect("no holder panics") = None;
             }
@@ -415,24 +422,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_crowded_outbox_is_waited_for_until_it_is_emptied_or_patience_ends() {
-        let (start, pause) = (Instant::now(), Duration::from_millis(10));
+    async fn who_takes_frames_is_waited_for_and_who_takes_none_is_not() {
+        let (now, pause) = (Instant::now(), Duration::from_millis(2));
         let (lease, mut outbox) = outbox(life(), true, &limits());
-        assert!(!lease.is_worth_waiting(pause, start), "there is room");
-        lease.send(frame(10), Urgency::Payload, start).expect("room for payload");
-        assert!(lease.is_worth_waiting(pause, start));
-        while outbox.next_now().is_some() {}
-        assert!(!lease.is_worth_waiting(pause, start), "emptied");
-        lease.send(frame(10), Urgency::Payload, start).expect("room for payload");
-        let mut now = start;
-        let mut waited = Duration::ZERO;
-        // Never emptied, for ten seconds.
-        while now < start + Duration::from_secs(10) {
-            let waits = lease.is_worth_waiting(pause, now);
-            waited += if waits { pause } else { Duration::ZERO };
-            now += pause;
+        assert!(!lease.is_worth_waiting(pause), "there is room");
+        let crowd = || lease.send(frame(10), Urgency::Payload, now).expect("room for payload");
+        crowd();
+        let waited =
+            std::iter::repeat_with(|| lease.is_worth_waiting(pause)).take(10_000).filter(|waits| *waits).count();
+        assert_eq!(waited, 125, "a quarter of a second");
+        // From here on it takes a frame in each pause, which is just enough.
+        for _ in 0..10_000 {
+            for _ in 0..1 {
+                assert!(outbox.next_now().is_some());
+                assert!(!lease.is_worth_waiting(pause), "emptied");
+                crowd();
+            }
+            assert!(lease.is_worth_waiting(pause));
         }
-        assert!((Duration::from_secs(3)..Duration::from_secs(6)).contains(&waited), "waited {waited:?} of ten seconds");
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@ impl Crowd {
         if self.peers.is_empty() || self.resume_at > now {
             return !self.peers.is_empty();
         }
-        self.peers.retain(|peer| leases.get(peer).is_some_and(|lease| lease.is_worth_waiting(PAUSE, now)));
+        self.peers.retain(|peer| leases.get(peer).is_some_and(|lease| lease.is_worth_waiting(PAUSE)));
         self.resume_at = now + PAUSE;
         !self.peers.is_empty()
     }
