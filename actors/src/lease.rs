@@ -49,15 +49,15 @@ pub(crate) enum Urgency {
     Membership,
 }
 
-/// An outbox that has this much room left for payload, in frames, is crowded. As many as a topic queues before it looks again:
-/// what it forwards in one turn, halved, because more than two outboxes are seldom crowded by the same turn.
+/// An outbox that has this much room left for payload, in frames, is crowded. A topic takes sixteen commands before it looks again,
+/// and forwards meanwhile.
 const CROWDED_BELOW: usize = 32;
 
 /// How long a topic waits for a remote that takes nothing.
 const PATIENCE_MAX: Duration = Duration::from_millis(250);
 
 /// Patience regained with each frame that is taken. So a remote that takes 500 frames a second is waited for as long as need
-/// be, and flow control reaches whoever sends too much; one that takes 5 can hold the others up for a hundredth of the time.
+/// be, and a publisher is no faster than its neighbours; one that takes 5 can hold the others up for a hundredth of the time.
 const PATIENCE_PER_FRAME: Duration = Duration::from_millis(2);
 
 /// How much longer a remote is waited for. `[pure]`

@@ -171,7 +171,7 @@ impl Topic {
                     Some(command) => self.on_command(command),
                     None => break,
                 },
-                delivery = frames.recv(), if !held_back => match delivery {
+                delivery = frames.recv() => match delivery {
                     Some(delivery) => self.on_delivery(delivery, Instant::now()),
                     // The route table holds a sender as long as the topic is joined.
                     None => break,
@@ -192,7 +192,6 @@ impl Topic {
         let now = Instant::now();
         let mut taken = 0;
         while taken < FRAMES_PER_TURN
-            && !self.crowd.holds_back(&self.leases, now)
             && let Ok(delivery) = frames.try_recv()
         {
             self.on_delivery(delivery, now);

@@ -1,7 +1,8 @@
 //! Whom a topic waits for: remotes whose outboxes hardly have room. `[pure]`
 //!
-//! Until there is room again, or patience ends (`lease.rs`), the topic takes nothing more that would have to be dropped for
-//! them. Whoever sends to it is then slowed by flow control, from hop to hop, back to the publisher.
+//! Until there is room again, or patience ends (`lease.rs`), the application publishes nothing more that would have to be dropped
+//! for them. What remotes send is taken all the same: two nodes that forward to each other and wait for each other would stand
+//! still until their patience ends.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +11,7 @@ use n0_future::time::Instant;
 
 use crate::lease::Lease;
 
-/// How long a topic takes neither frames nor commands before it looks again. As short as a timer allows, and still longer than
+/// How long a topic takes no command before it looks again. As short as a timer allows, and still longer than
 /// a send half takes to write a batch.
 const PAUSE: Duration = Duration::from_millis(2);
 
