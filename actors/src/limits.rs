@@ -300,8 +300,8 @@ impl Limits {
         shuffle_interval: Duration::from_secs(20),
         message_retention: Duration::from_secs(10),
         message_cache_bytes_max: 4 << 20,
-        graft_timeout: Duration::from_millis(200),
-        announce_interval: Duration::from_millis(50),
+        graft_timeout: Duration::from_millis(100),
+        announce_interval: Duration::from_millis(25),
     };
     /// The same limits for `max` connections: a quarter is left for our own dials, an eighth is kept for known remotes, and
     /// what is bounded by these follows. Says nothing about whether `max` makes sense; [`Limits::validate`] does.

@@ -344,7 +344,7 @@ mod tests {
             (|l| l.message_cache_bytes_max = 1, "message_cache_bytes_max of 1 holds less than 64 frames of 4096"),
             (
                 |l| l.announce_interval = SECOND * 3,
-                "announce_interval and graft_timeout of 3.2s together are more than a quarter",
+                "announce_interval and graft_timeout of 3.1s together are more than a quarter",
             ),
             (|l| l.retry_above = 17, "retry_above of 17 exceeds handshakes_max of 16"),
             (|l| l.speculative_max = 17, "speculative_max of 17 exceeds handshakes_max of 16"),
