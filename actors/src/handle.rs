@@ -10,7 +10,7 @@ use iroh::EndpointId;
 use iroh_gossip::proto::TopicId;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::{error::PublishError, limits::CONTENT_MAX, operation::Operation};
+use crate::{error::PublishError, operation::Operation};
 
 /// One membership of one topic. The topic is left when its last handle, publisher and event stream are dropped.
 #[derive(Debug)]
@@ -108,9 +108,6 @@ impl Publisher {
         &self,
         content: Bytes,
     ) -> Result<oneshot::Receiver<Result<Receipt, PublishError>>, PublishError> {
-        if content.len() > CONTENT_MAX {
-            return Err(PublishError::TooLarge { size: content.len(), limit: CONTENT_MAX });
-        }
         let (reply, receipt) = oneshot::channel();
         self.commands.send(Command::Publish { content, reply }).await.map_err(|_| PublishError::Closed)?;
         Ok(receipt)

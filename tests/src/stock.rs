@@ -88,7 +88,11 @@ impl Stock {
 }
 
 /// An endpoint that never leaves this machine: no relay, no port mapping, no lookup but the one returned.
-pub(crate) async fn bind_endpoint(key: Option<SecretKey>) -> Result<(Endpoint, MemoryLookup)> {
+///
+/// # Errors
+///
+/// When it cannot be bound.
+pub async fn bind_endpoint(key: Option<SecretKey>) -> Result<(Endpoint, MemoryLookup)> {
     let lookup = MemoryLookup::new();
     let endpoint = Endpoint::builder(presets::Minimal)
         .secret_key(key.unwrap_or_else(SecretKey::generate))
@@ -103,7 +107,7 @@ pub(crate) async fn bind_endpoint(key: Option<SecretKey>) -> Result<(Endpoint, M
 }
 
 /// The identity with the address it is bound to.
-pub(crate) fn loopback_addr(endpoint: &Endpoint) -> EndpointAddr {
+pub fn loopback_addr(endpoint: &Endpoint) -> EndpointAddr {
     endpoint.bound_sockets().into_iter().fold(EndpointAddr::new(endpoint.id()), EndpointAddr::with_ip_addr)
 }
 

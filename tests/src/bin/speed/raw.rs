@@ -5,9 +5,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use bytes::{Buf, Bytes, BytesMut};
 use iroh::{
-    Endpoint, EndpointAddr,
-    endpoint::{Connection, PortmapperConfig, SendStream, presets},
+    Endpoint,
+    endpoint::{Connection, SendStream},
 };
+use perennial_tests::stock::{bind_endpoint, loopback_addr};
 
 use crate::swarm::{Sent, Tally};
 
@@ -27,7 +28,7 @@ pub(crate) struct Bare {
 impl Bare {
     pub(crate) async fn connect(tally: Arc<Tally>, sent: Arc<Sent>) -> Result<Self> {
         let (sender, receiver) = (endpoint().await?, endpoint().await?);
-        let addr = addr(&receiver);
+        let addr = loopback_addr(&receiver);
         let accepting = receiver.clone();
         tokio::spawn(async move { listen(accepting, tally, sent).await });
         let connection = sender.connect(addr, ALPN).await?;
@@ -43,13 +44,9 @@ impl Bare {
 
 /// An endpoint as iroh makes it, on a free port of 127.0.0.1.
 pub(crate) async fn endpoint() -> Result<Endpoint> {
-    let builder = Endpoint::builder(presets::Minimal).portmapper_config(PortmapperConfig::Disabled);
-    let builder = builder.alpns(vec![ALPN.to_vec()]).clear_ip_transports().bind_addr("127.0.0.1:0")?;
-    builder.bind().await.context("cannot bind an endpoint")
-}
-
-pub(crate) fn addr(endpoint: &Endpoint) -> EndpointAddr {
-    endpoint.bound_sockets().into_iter().fold(EndpointAddr::new(endpoint.id()), EndpointAddr::with_ip_addr)
+    let (endpoint, _lookup) = bind_endpoint(None).await?;
+    endpoint.set_alpns(vec![ALPN.to_vec()]);
+    Ok(endpoint)
 }
 
 async fn listen(endpoint: Endpoint, tally: Arc<Tally>, sent: Arc<Sent>) -> Result<()> {
@@ -71,7 +68,7 @@ async fn listen(endpoint: Endpoint, tally: Arc<Tally>, sent: Arc<Sent>) -> Resul
 /// Connects and closes so many times; the accepting end is in the same process.
 pub(crate) async fn handshakes(times: usize) -> Result<()> {
     let (dialer, receiver) = (endpoint().await?, endpoint().await?);
-    let addr = addr(&receiver);
+    let addr = loopback_addr(&receiver);
     tokio::spawn(async move {
         while let Some(incoming) = receiver.accept().await {
             tokio::spawn(async move {
