@@ -8,9 +8,9 @@ use std::{pin::Pin, task::Poll};
 use bytes::Bytes;
 use iroh::EndpointId;
 use iroh_gossip::proto::TopicId;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{error::PublishError, operation::Operation};
+use crate::{error::PublishError, operation::Operation, subscribers::Subscription};
 
 /// One membership of one topic. The topic is left when its last handle, publisher and event stream are dropped.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl TopicHandle {
         topic: TopicId,
         commands: mpsc::Sender<Command>,
         neighbors: watch::Receiver<Vec<EndpointId>>,
-        events: broadcast::Receiver<Event>,
+        events: Subscription,
     ) -> Self {
         let hold = commands.clone();
         Self { publisher: Publisher { topic, commands, neighbors }, events: Events { events, _hold: hold } }
@@ -155,7 +155,7 @@ impl Future for Enqueued {
 /// What happens on a topic, in order. Each stream of a topic hears everything from the moment it was made.
 #[derive(Debug)]
 pub struct Events {
-    events: broadcast::Receiver<Event>,
+    events: Subscription,
     /// Someone who only listens is a member too.
     _hold: mpsc::Sender<Command>,
 }
@@ -163,11 +163,7 @@ pub struct Events {
 impl Events {
     /// The next event; `None` once the topic is closed and everything waiting has been read. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        match self.events.recv().await {
-            Ok(event) => Some(event),
-            Err(broadcast::error::RecvError::Lagged(lost)) => Some(Event::Lagged(lost)),
-            Err(broadcast::error::RecvError::Closed) => None,
-        }
+        self.events.next().await
     }
 }
 
@@ -193,7 +189,7 @@ pub enum Event {
     },
     /// A message arrived.
     Received(Message),
-    /// This stream was read too slowly and lost this many events.
+    /// This stream was read too slowly and lost this many events, after those that came before and before those that follow.
     Lagged(u64),
     /// The topic's loop crashed and was restarted; its neighbours are being found anew.
     Restarted,

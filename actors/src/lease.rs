@@ -18,7 +18,12 @@ use n0_future::time::Instant;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{limits::Limits, lives::Life, retirement::Departure};
+use crate::{
+    limits::Limits,
+    lives::Life,
+    pace::{Patience, Waiting},
+    retirement::Departure,
+};
 
 /// What a connection is asked to write.
 #[derive(Debug)]
@@ -45,46 +50,15 @@ impl Outgoing {
 pub(crate) enum Urgency {
     /// Payload: dropped when full, Plumtree repairs it (IHave, Graft).
     Payload,
+    /// What keeps the tree (Prune, Graft): may take half of the reserved places, so that a burst does not keep itself alive.
+    Tree,
     /// Membership: may take the reserved last places; a remote that has no room even for it is a slow peer.
     Membership,
 }
 
-/// An outbox that has this much room left for payload, in frames, is crowded. A topic takes sixteen commands before it looks again,
-/// and forwards meanwhile.
-const CROWDED_BELOW: usize = 32;
-
-/// How long a topic waits for a remote that takes nothing.
-const PATIENCE_MAX: Duration = Duration::from_millis(250);
-
-/// Patience regained with each frame that is taken. So a remote that takes 500 frames a second is waited for as long as need
-/// be, and a publisher is no faster than its neighbours; one that takes 5 can hold the others up for a hundredth of the time.
-const PATIENCE_PER_FRAME: Duration = Duration::from_millis(2);
-
-/// How much longer a remote is waited for. `[pure]`
-#[derive(Debug, Clone, Copy)]
-struct Patience {
-    left: Duration,
-    /// Frames that had been taken when it was last spent.
-    taken: usize,
-}
-
-impl Patience {
-    fn new() -> Self {
-        Self { left: PATIENCE_MAX, taken: 0 }
-    }
-
-    /// Spends `pause` of it; false if there is not that much. `taken`: frames taken since the start.
-    fn spend(&mut self, pause: Duration, taken: usize) -> bool {
-        let news = u32::try_from(taken.wrapping_sub(self.taken)).unwrap_or(u32::MAX);
-        self.left = (self.left + PATIENCE_PER_FRAME.saturating_mul(news)).min(PATIENCE_MAX);
-        self.taken = taken;
-        let is_enough = self.left >= pause;
-        if is_enough {
-            self.left -= pause;
-        }
-        is_enough
-    }
-}
+/// An outbox that has this much room left for payload, in frames, is crowded: what the four other links of a view may still bring
+/// fits into it (`LINK_FRAMES_MAX` each).
+const CROWDED_BELOW: usize = 256;
 
 /// Why a frame was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +141,7 @@ pub(crate) fn outbox(life: Arc<Life>, perennial: bool, limits: &Limits) -> (Leas
         frames_max: limits.outbox_frames_max,
         membership_reserve: limits.outbox_membership_reserve,
         full_since: Mutex::new(None),
-        patience: Mutex::new(Patience::new()),
+        patience: Mutex::new(Patience::new(limits.pace_min)),
         taken: AtomicUsize::new(0),
         superseded: AtomicBool::new(false),
         unclaimed: AtomicBool::new(false),
@@ -202,18 +176,20 @@ impl Lease {
     /// Whether there is hardly room for payload.
     pub(crate) fn is_crowded(&self) -> bool {
         let state = &self.hold.state;
-        self.hold.sender.capacity() <= state.membership_reserve + CROWDED_BELOW.min(state.frames_max / 4)
+        let room_max = state.frames_max - state.membership_reserve;
+        self.hold.sender.capacity() <= state.membership_reserve + CROWDED_BELOW.min(room_max / 2)
             || state.bytes.load(Ordering::Relaxed) > state.bytes_max / 4 * 3
     }
 
-    /// Whether its remote is to be waited for, for `pause`, until there is room. Not for ever: one that does not read must not
-    /// hold up the others.
-    pub(crate) fn is_worth_waiting(&self, pause: Duration) -> bool {
+    /// Who is to wait for its remote, for `pause`, until there is room. Not for ever: one that does not read must not hold up the
+    /// others.
+    pub(crate) fn wait_for(&self, pause: Duration) -> Waiting {
+        if !self.is_crowded() || self.hold.sender.is_closed() {
+            return Waiting::Nobody;
+        }
         let state = &self.hold.state;
         let taken = state.taken.load(Ordering::Relaxed);
-        self.is_crowded()
-            && !self.hold.sender.is_closed()
-            && state.patience.lock().expect("no holder panics").spend(pause, taken)
+        state.patience.lock().expect("no holder panics").spend(pause, taken)
     }
 
     /// Queues one item without waiting.
@@ -228,10 +204,11 @@ impl Lease {
         }
         let len = item.len();
         let bytes = self.hold.state.bytes.fetch_add(len, Ordering::Relaxed) + len;
+        let state = &self.hold.state;
+        let leaves_free = |places| bytes <= state.bytes_max && self.hold.sender.capacity() > places;
         let fits = match urgency {
-            Urgency::Payload => {
-                bytes <= self.hold.state.bytes_max && self.hold.sender.capacity() > self.hold.state.membership_reserve
-            }
+            Urgency::Payload => leaves_free(state.membership_reserve),
+            Urgency::Tree => leaves_free(state.membership_reserve / 2),
             Urgency::Membership => true,
         };
         let sent = match fits {
@@ -422,23 +399,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_takes_frames_is_waited_for_and_who_takes_none_is_not() {
+    async fn a_crowded_outbox_is_waited_for_while_frames_are_taken() {
         let (now, pause) = (Instant::now(), Duration::from_millis(2));
         let (lease, mut outbox) = outbox(life(), true, &limits());
-        assert!(!lease.is_worth_waiting(pause), "there is room");
+        let is_waited_for = || lease.wait_for(pause) > Waiting::Nobody;
+        assert!(!is_waited_for(), "there is room");
         let crowd = || lease.send(frame(10), Urgency::Payload, now).expect("room for payload");
         crowd();
-        let waited =
-            std::iter::repeat_with(|| lease.is_worth_waiting(pause)).take(10_000).filter(|waits| *waits).count();
-        assert_eq!(waited, 125, "a quarter of a second");
-        // From here on it takes a frame in each pause, which is just enough.
-        for _ in 0..10_000 {
-            for _ in 0..1 {
-                assert!(outbox.next_now().is_some());
-                assert!(!lease.is_worth_waiting(pause), "emptied");
-                crowd();
-            }
-            assert!(lease.is_worth_waiting(pause));
+        assert!((0..1000).filter(|_| is_waited_for()).count() < 1000, "nothing is taken");
+        for _ in 0..1000 {
+            assert!(outbox.next_now().is_some());
+            assert!(!is_waited_for(), "emptied");
+            crowd();
+            assert!(is_waited_for());
         }
     }
 

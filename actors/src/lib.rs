@@ -45,6 +45,7 @@ pub mod mesh;
 pub mod meters;
 pub mod mishaps;
 mod operation;
+mod pace;
 mod peer;
 mod peers;
 mod pressure;
@@ -53,6 +54,7 @@ mod redial;
 pub mod retirement;
 mod routes;
 pub mod stores;
+mod subscribers;
 mod supervisor;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -119,6 +119,10 @@ pub struct Limits {
     pub topic_commands_max: usize,
     /// Events waiting for a subscriber; then it is told how many it lost.
     pub events_max: usize,
+    /// Messages a second: a neighbour or subscriber that takes at least so many is waited for, by publishers of this node and by the
+    /// links that bring more. One that takes fewer loses what does not fit, and one that takes none is waited for half a
+    /// second. 0: nobody is waited for. A tenth of what a busy node still takes, measured.
+    pub pace_min: u32,
     /// Frames waiting for a connection; then payload is dropped and counted.
     pub outbox_frames_max: usize,
     /// Bytes waiting for a connection. One QUIC send window of a connection.
@@ -260,8 +264,9 @@ impl Limits {
         addresses_per_peer_max: 8,
         topic_frames_max: 1024,
         topic_commands_max: 64,
-        events_max: 256,
-        outbox_frames_max: 256,
+        events_max: 1024,
+        pace_min: 500,
+        outbox_frames_max: 512,
         outbox_bytes_max: 1 << 20,
         outbox_membership_reserve: 64,
         pending_frames_max: 16,

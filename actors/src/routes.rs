@@ -10,11 +10,11 @@ use std::{
 
 use iroh::EndpointId;
 use iroh_gossip::proto::TopicId;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 
 use crate::{
     lease::{Lease, LeaseSource, Merits},
-    wire::inspect::Inbound,
+    wire::{Class, inspect::Inbound},
 };
 
 /// The routing table of one mesh. Cheap to clone.
@@ -46,6 +46,8 @@ pub(crate) struct Delivery {
     /// The connection it came over; later connections have higher numbers.
     pub(crate) connection: u64,
     pub(crate) what: Delivered,
+    /// Given back when everyone it was passed on to has room for more; until then its link may bring only so much more.
+    pub(crate) credit: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,13 @@ pub(crate) enum Delivered {
     Message(Inbound),
     /// The remote finished or lost its last stream for this topic on this connection.
     StreamEnded,
+}
+
+impl Delivered {
+    /// Whether it is a message of the application.
+    pub(crate) fn is_payload(&self) -> bool {
+        matches!(self, Self::Message(inbound) if inbound.class == Class::Payload)
+    }
 }
 
 impl Routes {

@@ -18,7 +18,7 @@ use iroh::EndpointId;
 use iroh_gossip::proto::TopicId;
 use n0_future::time::{Instant, sleep_until};
 use rand::rngs::StdRng;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     backends::Backend,
@@ -29,6 +29,7 @@ use crate::{
     mishaps::Loop,
     redial::WishWatch,
     routes::{Delivered, Delivery, Signals},
+    subscribers::Subscribers,
     supervisor::Heartbeat,
     wire::{self, Class, ProtoMessage, addr::AddrInfo},
 };
@@ -36,6 +37,7 @@ use crate::{
 mod asking;
 mod crowd;
 pub(crate) mod gauges;
+mod owed;
 mod parting;
 mod pending;
 pub(crate) mod state;
@@ -43,6 +45,7 @@ pub(crate) mod state;
 use asking::Asking;
 use crowd::Crowd;
 use gauges::{Gauges, LoopSizes};
+use owed::Owed;
 use pending::Pending;
 use state::{Effect, Memory, State};
 
@@ -62,7 +65,7 @@ pub(crate) struct TopicInboxes {
     pub(crate) frames: tokio::sync::Mutex<mpsc::Receiver<Delivery>>,
     pub(crate) commands: tokio::sync::Mutex<mpsc::Receiver<Command>>,
     pub(crate) signals: Signals,
-    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) events: Subscribers,
     pub(crate) neighbors: watch::Sender<Vec<EndpointId>>,
     /// What a respawned loop starts from.
     pub(crate) memory: Mutex<Memory>,
@@ -104,6 +107,7 @@ pub(crate) struct Topic {
     /// The last frame encoded: a broadcast sends the same one to every eager neighbour.
     encoded: Option<(ProtoMessage, Bytes)>,
     crowd: Crowd,
+    owed: Owed,
     payloads_dropped: usize,
     /// The state's count of changes of the view when it was last shown.
     shown: Option<u64>,
@@ -129,6 +133,7 @@ impl Topic {
             asking,
             encoded: None,
             crowd: Crowd::new(now),
+            owed: Owed::new(now),
             payloads_dropped: 0,
             shown: None,
         }
@@ -153,7 +158,7 @@ impl Topic {
             if clock.deadline() != deadline {
                 clock.as_mut().reset(deadline);
             }
-            let held_back = self.crowd.holds_back(&self.leases, Instant::now());
+            let held_back = self.crowd.holds_back(&self.leases, &inboxes.events, Instant::now());
             let resume_at = self.crowd.resume_at();
             tokio::select! {
                 // Leave first, then clocks, then news, then the application, then remotes. Waking takes one; the turn
@@ -166,6 +171,7 @@ impl Topic {
                 }
                 _ = &mut clock => {}
                 _ = sleep_until(resume_at), if held_back => {}
+                _ = sleep_until(self.owed.look_at()), if !self.owed.is_empty() => {}
                 _ = &mut news => news.set(inboxes.signals.wait()),
                 command = commands.recv(), if !held_back => match command {
                     Some(command) => self.on_command(command),
@@ -197,7 +203,10 @@ impl Topic {
             self.on_delivery(delivery, now);
             taken += 1;
         }
-        // What a clock is about to ask for again may be waiting in the inbox.
+        // What a clock is about to ask for again may be waiting in the inbox, or in front of it.
+        if self.crowd.holds_links() || taken == FRAMES_PER_TURN {
+            self.state.on_held_back(now);
+        }
         if frames.is_empty() || self.state.next_deadline() + CLOCK_PATIENCE <= now {
             let effects = self.state.on_deadlines(now);
             self.apply(effects, now);
@@ -205,7 +214,7 @@ impl Topic {
         }
         self.on_signals(frames);
         for _ in 0..COMMANDS_PER_TURN {
-            if self.crowd.holds_back(&self.leases, now) {
+            if self.crowd.holds_back(&self.leases, &self.inboxes.events, now) {
                 break;
             }
             match commands.try_recv() {
@@ -214,18 +223,19 @@ impl Topic {
                 Err(_) => break,
             }
         }
+        self.tell_owed(now);
         self.publish_view();
         taken
     }
 
     /// Before the handful is taken: the queues are never longer than at this moment.
     fn note_sizes(&self, frames: usize, commands: usize) {
-        let (leases, pending) = (self.leases.len(), self.pending.len());
-        self.inboxes.gauges.note(&LoopSizes { leases, pending, frames, commands }, self.state.sizes());
+        let (leases, pending, owed) = (self.leases.len(), self.pending.len(), self.owed.most());
+        self.inboxes.gauges.note(&LoopSizes { leases, pending, owed, frames, commands }, self.state.sizes());
     }
 
     fn on_delivery(&mut self, delivery: Delivery, now: Instant) {
-        let Delivery { from, connection, what } = delivery;
+        let Delivery { from, connection, what, credit } = delivery;
         // Before the answer: a remote that was restarted speaks over a new connection, and the old one is dead.
         let is_followed = self.follow(from, connection);
         let effects = match what {
@@ -233,6 +243,7 @@ impl Topic {
             Delivered::StreamEnded => self.state.on_stream_ended(from, connection, now),
         };
         self.apply(effects, now);
+        self.crowd.settle(credit);
         if !is_followed {
             // What it said may have made it a contact.
             self.follow(from, connection);
@@ -272,6 +283,7 @@ impl Topic {
                     self.context.common.traffic.note_published();
                     self.context.common.meters.note_published(bytes);
                     self.apply(effects, now);
+                    self.crowd.settle(None);
                     Receipt { neighbors, dropped: self.payloads_dropped, repeated }
                 });
                 // A publisher that stopped waiting has still published.
@@ -360,7 +372,7 @@ impl Topic {
         self.state.reuse(effects);
     }
 
-    fn emit(&self, event: Event, now: Instant) {
+    fn emit(&mut self, event: Event, now: Instant) {
         if let Event::Received(message) = &event {
             self.context.common.traffic.note_delivered();
             self.context.common.meters.note_delivered(message.content.len());
@@ -368,8 +380,9 @@ impl Topic {
                 lease.note_novel(now);
             }
         }
-        // Nobody listening is fine: a publisher need not.
-        drop(self.inboxes.events.send(event));
+        if self.inboxes.events.send(&event) {
+            self.crowd.note_readers();
+        }
     }
 
     fn greet(&self, lease: &Lease, now: Instant) {
@@ -392,6 +405,7 @@ impl Topic {
             // Walks and shuffles are repeated by the protocol. If they could claim the reserve, a remote that makes us
             // forward them could make us close our other neighbours as slow.
             Class::Membership if wire::is_expendable(&frame) => Urgency::Payload,
+            Class::Announce if wire::tree::is_of_tree(&frame) => Urgency::Tree,
             Class::Payload | Class::Announce => Urgency::Payload,
             Class::Membership | Class::Disconnect => Urgency::Membership,
         };
@@ -406,7 +420,7 @@ impl Topic {
                     return self.context.common.traffic.note_sent();
                 }
                 Ok(()) => return,
-                Err(SendRefused::Full) => return self.on_full(class),
+                Err(SendRefused::Full) => return self.on_full(to, class, &frame),
                 // The connection ended under our hands; perhaps there is another.
                 Err(SendRefused::Closed) => drop(self.leases.remove(&to)),
             }
@@ -417,13 +431,6 @@ impl Topic {
             Class::Payload | Class::Announce | Class::Disconnect => {
                 self.context.common.counters.count(Reason::NotConnected);
             }
-        }
-    }
-
-    fn on_full(&mut self, class: Class) {
-        self.context.common.counters.count(Reason::OutboxFull);
-        if class == Class::Payload {
-            self.payloads_dropped += 1;
         }
     }
 

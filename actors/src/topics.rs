@@ -13,7 +13,7 @@ use iroh_gossip::proto::TopicId;
 use n0_future::time::Instant;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     limits::Limits,
     mishaps::Loop,
     routes::{Signals, TopicRoute},
+    subscribers::Subscribers,
     supervisor::{
         Child, Exit, Heartbeat, Pulse,
         restart::{Restarts, Verdict},
@@ -156,7 +157,7 @@ impl TopicsState {
             frames: tokio::sync::Mutex::new(frames),
             commands: tokio::sync::Mutex::new(commands),
             signals: Signals::default(),
-            events: broadcast::channel(limits.events_max).0,
+            events: Subscribers::new(limits),
             neighbors: watch::channel(Vec::new()).0,
             memory: Mutex::default(),
             contacts: Default::default(),
@@ -240,8 +241,7 @@ impl TopicsState {
                 tracing::warn!(%topic, %reason, "topic crashed; restarting it");
                 (row.child, row.pulse) = self.spawn(myself, topic, &row.inboxes, &row.leave);
                 row.inboxes.neighbors.send_replace(Vec::new());
-                // Nobody listening is fine.
-                drop(row.inboxes.events.send(Event::Restarted));
+                row.inboxes.events.send(&Event::Restarted);
                 self.rows.insert(topic, row);
             }
             Verdict::GiveUp => {

@@ -10,12 +10,12 @@ pub(crate) mod addr;
 pub(crate) mod dress;
 pub(crate) mod inspect;
 mod mirror;
+pub(crate) mod tree;
 
 use bytes::{Buf, Bytes, BytesMut};
 use iroh::EndpointId;
 use iroh_gossip::proto::{DeliveryScope, TopicId, state::MessageKind};
 
-use self::mirror::Announcements;
 use crate::{counters::Reason, limits::FRAME_MAX};
 
 /// The protocol of stock iroh-gossip.
@@ -225,21 +225,6 @@ fn announced_size(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     if size > FRAME_MAX { Err(FrameError::TooLarge { size }) } else { Ok(Some(size)) }
 }
 
-/// An encoded IHave without the ids of which `is_news` is false: the same frame if all are, `None` if none is. Any other frame is
-/// given back as it is.
-pub(crate) fn retain_announced(frame: Bytes, mut is_news: impl FnMut(&[u8; 32]) -> bool) -> Option<Bytes> {
-    let [_, _, _, _, 1, 3, list @ ..] = &frame[..] else { return Some(frame) };
-    let Ok(mut list) = postcard::from_bytes::<Announcements>(list) else { return Some(frame) };
-    let offered = list.kept.len();
-    list.kept.retain(|announced| is_news(&announced.id));
-    match list.kept.len() {
-        0 => None,
-        all if all == offered => Some(frame),
-        // Shorter than what fitted.
-        _ => encode_frame(&(1u8, 3u8, &list)).ok(),
-    }
-}
-
 /// What a peer that is no neighbour is told before we part, as a frame: an empty ShuffleReply.
 ///
 /// A stock peer answers it by forgetting the connection while keeping us in its passive view, so it can dial again. A
@@ -305,20 +290,6 @@ mod tests {
         assert_eq!(encode(&farewell()).unwrap()[..], [0, 0, 0, 3, 0, 3, 0]);
         assert_eq!(encode(&disconnect(false)).unwrap()[..], [0, 0, 0, 4, 0, 5, 0, 0]);
         assert_eq!(encode(&disconnect(true)).unwrap()[..], [0, 0, 0, 4, 0, 5, 1, 0]);
-    }
-
-    #[test]
-    fn what_is_no_news_is_taken_out_of_an_ihave() {
-        let ihave = |ids: &[u8]| {
-            let list: Vec<_> = ids.iter().map(|id| ([*id; 32], u16::from(*id))).collect();
-            frame(&postcard::to_stdvec(&(1u8, 3u8, list)).unwrap())
-        };
-        let retained = |is_news: fn(u8) -> bool| retain_announced(ihave(&[1, 2, 3]), |id| is_news(id[0]));
-        assert_eq!(retained(|_| true), Some(ihave(&[1, 2, 3])));
-        assert_eq!(retained(|id| id != 2), Some(ihave(&[1, 3])));
-        assert_eq!(retained(|_| false), None);
-        let other = encode(&farewell()).unwrap();
-        assert_eq!(retain_announced(other.clone(), |_| false), Some(other));
     }
 
     #[test]

@@ -20,10 +20,11 @@ use iroh::{
 use iroh_gossip::proto::TopicId;
 use n0_future::{
     FuturesUnordered, StreamExt,
+    future::poll_once,
     time::{Instant, sleep_until, timeout},
 };
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     time::timeout_at,
 };
 
@@ -42,6 +43,10 @@ use crate::{
 
 /// Bytes taken from QUIC at once.
 const CHUNK_MAX: usize = 16 * 1024;
+
+/// Messages of one stream that are on their way into its topic, or whose receivers have no room for more. Enough to keep a busy
+/// topic busy; a view of five brings at most so many times five that find no room.
+const LINK_FRAMES_MAX: usize = 64;
 
 /// After the connection has closed, readers get this long to hand on what had arrived.
 pub(crate) const LAST_FRAMES: Duration = Duration::from_secs(1);
@@ -77,11 +82,17 @@ struct TopicStreams {
 struct Inbox {
     topic: TopicId,
     open: Option<mpsc::Sender<Delivery>>,
+    /// [`LINK_FRAMES_MAX`] of them.
+    credits: Arc<Semaphore>,
     /// The last thing found no place in time.
     is_stuck: bool,
 }
 
 impl Inbox {
+    fn new(topic: TopicId) -> Self {
+        Self { topic, open: None, credits: Arc::new(Semaphore::new(LINK_FRAMES_MAX)), is_stuck: false }
+    }
+
     fn is_open(&mut self, routes: &Routes) -> bool {
         if self.open.as_ref().is_none_or(mpsc::Sender::is_closed) {
             self.open = routes.inbox(&self.topic);
@@ -244,7 +255,7 @@ impl<'a> ReceiveHalf<'a> {
     }
 
     async fn read_topic(&self, topic: TopicId, stream: &mut RecvStream, reader: &mut FrameReader) -> StreamEnd {
-        let mut inbox = Inbox { topic, open: None, is_stuck: false };
+        let mut inbox = Inbox::new(topic);
         loop {
             let body = match self.next_frame(stream, reader).await {
                 Ok(Some(body)) => body,
@@ -327,30 +338,36 @@ impl<'a> ReceiveHalf<'a> {
         Some(inbound)
     }
 
-    /// Hands one thing to the topic, waiting for a place. A stock peer is never held back for long: one blocked stream
-    /// would wedge its only actor. Our own nodes are slowed by flow control, but not so long that they take us for slow
-    /// and close the connection over one topic. What waited in vain is dropped and counted, and until there is room
-    /// again nothing waits.
+    /// Hands one thing to the topic, waiting for a place, and a message also for those that came before it to be passed on. A stock
+    /// peer is never held back for long: one blocked stream would wedge its only actor. Our own nodes are slowed by flow
+    /// control, but not so long that they take us for slow and close the connection over one topic. What waited in vain is
+    /// dropped and counted, and until there is room again nothing waits.
     async fn deliver(&self, inbox: &mut Inbox, what: Delivered) {
         let Some(open) = &inbox.open else { return };
-        let delivery = Delivery { from: self.peer, connection: self.number, what };
-        let delivery = match open.try_send(delivery) {
-            Ok(()) => {
-                inbox.is_stuck = false;
-                return;
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => return self.context.counters.count(Reason::TopicUnknown),
-            Err(mpsc::error::TrySendError::Full(delivery)) => delivery,
-        };
         let patience = match (inbox.is_stuck, self.perennial) {
             (true, _) => Duration::ZERO,
             (false, true) => self.context.limits.slow_peer_timeout / 2,
             (false, false) => self.context.limits.inbox_wait,
         };
-        match timeout(patience, open.reserve()).await {
-            Ok(Ok(place)) => {
+        let needs_credit = what.is_payload();
+        let room = async {
+            let credit = match needs_credit {
+                // Never closed.
+                true => inbox.credits.clone().acquire_owned().await.ok(),
+                false => None,
+            };
+            open.reserve().await.map(|place| (place, credit))
+        };
+        tokio::pin!(room);
+        let found = match poll_once(room.as_mut()).await {
+            Some(found) => Ok(found),
+            // A timer costs more than a place that is there.
+            None => timeout(patience, room).await,
+        };
+        match found {
+            Ok(Ok((place, credit))) => {
                 inbox.is_stuck = false;
-                place.send(delivery);
+                place.send(Delivery { from: self.peer, connection: self.number, what, credit });
             }
             Ok(Err(_closed)) => self.context.counters.count(Reason::TopicUnknown),
             Err(_elapsed) => {
@@ -379,7 +396,7 @@ impl<'a> ReceiveHalf<'a> {
             }
             was_last
         };
-        let mut inbox = Inbox { topic, open: None, is_stuck: false };
+        let mut inbox = Inbox::new(topic);
         if was_last && inbox.is_open(&self.context.routes) {
             self.deliver(&mut inbox, Delivered::StreamEnded).await;
         }

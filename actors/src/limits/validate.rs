@@ -87,6 +87,7 @@ impl Limits {
             ("waiting_max", self.waiting_max),
             ("retry_above", self.retry_above),
             ("breaker_failures", self.breaker_failures as usize),
+            ("pace_min", self.pace_min as usize),
         ];
         for (name, value) in at_least_one.into_iter().chain(any) {
             check(value <= COUNT_MAX, || format!("{name} of {value} exceeds {COUNT_MAX}, more than any node can use"))?;

@@ -2,7 +2,7 @@
 
 use iroh_gossip::proto::TopicId;
 
-use super::{TopicInboxes, pending, state::STORES};
+use super::{TopicInboxes, owed, pending, state::STORES};
 use crate::{
     limits::Limits,
     stores::{Gauge, StoreUse},
@@ -14,6 +14,7 @@ pub(crate) struct Gauges {
     state: [Gauge; STORES.len()],
     leases: Gauge,
     pending: Gauge,
+    owed: Gauge,
     frames: Gauge,
     commands: Gauge,
 }
@@ -22,6 +23,7 @@ pub(crate) struct Gauges {
 pub(super) struct LoopSizes {
     pub(super) leases: usize,
     pub(super) pending: usize,
+    pub(super) owed: usize,
     pub(super) frames: usize,
     pub(super) commands: usize,
 }
@@ -31,6 +33,7 @@ impl Gauges {
         self.state.iter().zip(of_state).for_each(|(gauge, size)| gauge.note(size));
         self.leases.note(of_loop.leases);
         self.pending.note(of_loop.pending);
+        self.owed.note(of_loop.owed);
         self.frames.note(of_loop.frames);
         self.commands.note(of_loop.commands);
     }
@@ -44,14 +47,14 @@ impl TopicInboxes {
         let of_loop = [
             ("leases", None, &gauges.leases),
             ("pending", Some(pending::PEERS_MAX), &gauges.pending),
+            ("owed", Some(owed::OWED_MAX), &gauges.owed),
             ("topic_frames", Some(limits.topic_frames_max), &gauges.frames),
             ("topic_commands", Some(limits.topic_commands_max), &gauges.commands),
         ];
         let mut stores: Vec<_> =
             of_state.chain(of_loop).map(|(name, cap, gauge)| StoreUse::new(name, cap, gauge.read())).collect();
-        // The channel rounds its places up.
-        let events_max = limits.events_max.next_power_of_two();
-        stores.push(StoreUse::unmarked("events", Some(events_max), self.events.len()));
+        // And the word that something was lost.
+        stores.push(StoreUse::unmarked("events", Some(limits.events_max + 1), self.events.queued()));
         stores.push(StoreUse::unmarked("signals", None, self.signals.len()));
         stores.into_iter().map(|store| store.of_topic(topic)).collect()
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use iroh::EndpointId;
 use iroh_gossip::proto::{
     self, Scope,
-    topic::{Command, InEvent, OutEvent, Timer},
+    topic::{Command, InEvent, OutEvent},
 };
 use n0_future::time::Instant;
 use rand::{SeedableRng, rngs::StdRng};
@@ -33,10 +33,13 @@ mod announcements;
 mod approvals;
 mod bootstrap;
 mod contacts;
+mod entry;
 mod housekeeping;
 mod kept;
+mod pruning;
 mod recent;
 mod sizes;
+mod timers;
 
 use acquaintances::Acquaintances;
 pub(crate) use acquaintances::Memory;
@@ -46,6 +49,7 @@ use contacts::{Contact, Contacts};
 use kept::Kept;
 use recent::Recent;
 pub(crate) use sizes::STORES;
+use timers::Timers;
 
 /// Timers fired in one go; the rest wait for the next turn, so that frames are not starved.
 const TIMERS_PER_TURN: usize = 256;
@@ -53,10 +57,6 @@ const TIMERS_PER_TURN: usize = 256;
 /// A remote whose stream has ended is done with the topic unless it opens another one within this long. A few round
 /// trips of a slow path.
 const STREAM_END_GRACE: Duration = Duration::from_secs(1);
-
-/// A neighbour's Join is answered again over the same connection only after this long: each one starts a walk through
-/// the mesh, and a remote could make us flood our other neighbours.
-const JOIN_PAUSE: Duration = Duration::from_millis(500);
 
 /// Room for so many effects is kept from one event to the next: more than one frame ever causes in a view of five.
 const SPARE_MAX: usize = 64;
@@ -95,11 +95,7 @@ pub(crate) struct State {
     me: EndpointId,
     limits: Limits,
     proto: proto::topic::State<EndpointId, StdRng>,
-    /// The protocol's timer that looks for what has expired: the first one that Plumtree ever sets.
-    evict: Option<Timer<EndpointId>>,
-    timers: BTreeMap<(Instant, u64), Timer<EndpointId>>,
-    timers_made: u64,
-    gossip_timers: usize,
+    timers: Timers,
     announced_since_sweep: usize,
     neighbors: BTreeSet<EndpointId>,
     view_changes: u64,
@@ -141,10 +137,7 @@ impl State {
         Self {
             me,
             proto,
-            evict: None,
-            timers: BTreeMap::new(),
-            timers_made: 0,
-            gossip_timers: 0,
+            timers: Timers::new(&limits, now),
             announced_since_sweep: 0,
             neighbors: BTreeSet::new(),
             view_changes: 0,
@@ -165,6 +158,10 @@ impl State {
             outputs: Vec::new(),
             spare: Vec::new(),
         }
+    }
+
+    pub(crate) fn is_neighbor(&self, peer: &EndpointId) -> bool {
+        self.neighbors.contains(peer)
     }
 
     pub(crate) fn neighbors(&self) -> impl ExactSizeIterator<Item = EndpointId> + '_ {
@@ -192,10 +189,13 @@ impl State {
 
     /// When [`State::on_deadlines`] wants to be called next.
     pub(crate) fn next_deadline(&self) -> Instant {
-        match self.timers.first_key_value() {
-            Some(((timer_at, _), _)) => self.housekeeping_at.min(*timer_at),
-            None => self.housekeeping_at,
-        }
+        self.timers.next().map_or(self.housekeeping_at, |timer_at| timer_at.min(self.housekeeping_at))
+    }
+
+    /// Messages wait to be let in: nothing is asked for that may be among them, until the time that it usually takes has passed
+    /// without one.
+    pub(crate) fn on_held_back(&mut self, now: Instant) {
+        self.timers.ask_from(now + self.limits.graft_timeout);
     }
 
     /// The application names places to join through.
@@ -226,8 +226,10 @@ impl State {
         if !repeated {
             self.note_kept(content.len(), now);
         }
-        let command = Command::Broadcast(content, Scope::Swarm);
-        Ok((repeated, self.feed(InEvent::Command(command), DownReason::Evicted, now)))
+        let command = Command::Broadcast(content.clone(), Scope::Swarm);
+        let mut effects = self.feed(InEvent::Command(command), DownReason::Evicted, now);
+        self.push_to_somebody(&content, &mut effects, now);
+        Ok((repeated, effects))
     }
 
     /// The application leaves. Nothing may be fed afterwards.
@@ -251,12 +253,16 @@ impl State {
         inbound: Inbound,
         now: Instant,
     ) -> Vec<Effect> {
-        let inbound = match self.await_approval(from, connection, inbound, now) {
+        let mut inbound = match self.await_approval(from, connection, inbound, now) {
             Ok(inbound) => inbound,
             Err(effects) => return effects,
         };
         if let Some(refused) = self.refuse(&from, connection, &inbound, now) {
             return vec![refused];
+        }
+        let untaken = self.trim_announced(&from, &mut inbound, now);
+        if untaken.is_some() && inbound.announced.is_empty() {
+            return untaken.into_iter().collect();
         }
         let is_goodbye = inbound.class == Class::Disconnect;
         self.acquaintances.on_heard(&from);
@@ -281,11 +287,12 @@ impl State {
             // protocol believes a request of ours to be pending, and answers none of its Joins.
             effects = self.feed(InEvent::PeerDisconnected(from), DownReason::ConnectionLost, now);
         }
-        let of_message = self.feed(InEvent::RecvMessage(from, inbound.message), cause, now);
+        let of_message = self.feed_message(from, inbound.message, inbound.class, cause, now);
         match effects.is_empty() {
             true => effects = of_message,
             false => effects.extend(of_message),
         }
+        effects.extend(untaken);
         if is_goodbye && !self.neighbors.contains(&from) {
             self.part(from, now);
             effects.push(Effect::Release(from));
@@ -343,16 +350,8 @@ impl State {
     pub(crate) fn on_deadlines(&mut self, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
         for _ in 0..TIMERS_PER_TURN {
-            match self.timers.first_entry() {
-                Some(first) if first.key().0 <= now => {
-                    let timer = first.remove();
-                    if matches!(timer, Timer::Gossip(_)) {
-                        self.gossip_timers -= 1;
-                    }
-                    effects.extend(self.feed(InEvent::TimerExpired(timer), DownReason::Evicted, now));
-                }
-                Some(_) | None => break,
-            }
+            let Some(timer) = self.timers.take_due(now) else { break };
+            effects.extend(self.feed(InEvent::TimerExpired(timer), DownReason::Evicted, now));
         }
         if self.housekeeping_at <= now {
             self.housekeeping_at = now + self.limits.tick;
@@ -382,23 +381,6 @@ impl State {
     fn part(&mut self, peer: EndpointId, now: Instant) {
         self.contacts.part(peer, now + self.limits.farewell_timeout);
         self.approvals.on_parted(peer, now);
-    }
-
-    /// What may not reach the protocol's state from this remote at this moment.
-    fn refuse(&mut self, from: &EndpointId, connection: u64, inbound: &Inbound, now: Instant) -> Option<Effect> {
-        let is_neighbor = self.neighbors.contains(from);
-        match inbound.class {
-            // The protocol does not ask who sends a walk or announces content. A stranger could make us dial whomever it
-            // names, or enter the sets of those we push to without being in our view.
-            Class::Announce if !is_neighbor => Some(Effect::Count(Reason::FromStranger, 1)),
-            Class::Membership if inbound.is_walk && !is_neighbor => Some(Effect::Count(Reason::FromStranger, 1)),
-            Class::Announce => self.refuse_announcement(from, inbound, now),
-            Class::Membership if is_neighbor && inbound.message == wire::join() => {
-                let is_news = self.contacts.on_join(from, connection, JOIN_PAUSE, now);
-                (!is_news).then_some(Effect::Count(Reason::JoinRepeated, 1))
-            }
-            Class::Payload | Class::Membership | Class::Disconnect => None,
-        }
     }
 
     /// Takes back effects that have been applied, for their room.
@@ -437,7 +419,7 @@ impl State {
                     effects.push(Effect::Send { to, message });
                 }
                 OutEvent::EmitEvent(event) => effects.extend(self.on_event(event, cause, now).map(Effect::Emit)),
-                OutEvent::ScheduleTimer(delay, timer) => self.schedule(now + delay, timer),
+                OutEvent::ScheduleTimer(delay, timer) => self.timers.set(delay, timer, now),
                 OutEvent::DisconnectPeer(peer) => {
                     if self.contacts.get(&peer).is_some_and(Contact::has_said_goodbye) {
                         self.part(peer, now);
@@ -485,15 +467,6 @@ impl State {
                 }))
             }
         }
-    }
-
-    fn schedule(&mut self, at: Instant, timer: Timer<EndpointId>) {
-        if matches!(timer, Timer::Gossip(_)) {
-            self.gossip_timers += 1;
-            self.evict.get_or_insert_with(|| timer.clone());
-        }
-        self.timers_made += 1;
-        self.timers.insert((at, self.timers_made), timer);
     }
 
     /// The protocol state's own description. Its fields are private; tests read their bounds from here.

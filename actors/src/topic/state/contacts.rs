@@ -15,6 +15,8 @@ const HEARD_OVER_MAX: usize = 4;
 #[derive(Debug)]
 pub(super) struct Contact {
     last_active: Instant,
+    /// When it last brought a message nobody else had brought.
+    news_at: Option<Instant>,
     /// Since when it has been no neighbour.
     stranger_since: Instant,
     /// Connections it was heard over whose streams have not ended. Each side numbers its own, so their order says
@@ -33,6 +35,7 @@ impl Contact {
     fn new(now: Instant) -> Self {
         Self {
             last_active: now,
+            news_at: None,
             stranger_since: now,
             heard_over: Vec::new(),
             last_join: None,
@@ -72,6 +75,17 @@ impl Contacts {
 
     pub(super) fn get(&self, peer: &EndpointId) -> Option<&Contact> {
         self.all.get(peer)
+    }
+
+    /// It was the first to bring a message.
+    pub(super) fn on_news(&mut self, peer: &EndpointId, now: Instant) {
+        if let Some(contact) = self.all.get_mut(peer) {
+            contact.news_at = Some(now);
+        }
+    }
+
+    pub(super) fn brought_news_after(&self, peer: &EndpointId, time: Instant) -> bool {
+        self.all.get(peer).is_some_and(|contact| contact.news_at > Some(time))
     }
 
     pub(super) fn peers(&self) -> impl Iterator<Item = EndpointId> + '_ {

@@ -111,7 +111,7 @@ impl State {
         self.ids_kept.note(0, now);
         self.messages_kept.note(bytes, now);
         if let Some(until) = self.messages_kept.shrink_to(self.limits.message_cache_bytes_max)
-            && let Some(evict) = &self.evict
+            && let Some(evict) = self.timers.evict()
         {
             // It asks to be called again, as it does each time; the call it asked for the last time is still to come.
             self.proto

@@ -40,7 +40,7 @@ impl State {
             self.messages_kept.entries(),
             self.messages_kept.bytes(),
             self.announced.len(),
-            self.gossip_timers,
+            self.timers.questions(),
             self.published.len(),
             self.timers.len(),
             self.unanswered.len(),

@@ -300,7 +300,7 @@ fn announcements_cannot_grow_the_state_without_bound() {
     assert!(most <= 2 * limit + 100, "{most} messages remembered as missing");
     pass_time(&mut state, &mut now, Duration::from_secs(60));
     assert_eq!(entries(&state, "missing_messages"), 0, "what never arrives is swept");
-    assert_eq!(state.gossip_timers, 1, "only the cache is still evicted");
+    assert_eq!((state.timers.questions(), state.timers.evictions()), (0, 1), "only the cache is still evicted");
 }
 
 #[test]
@@ -317,6 +317,12 @@ fn the_same_announcement_again_and_again_is_refused() {
         })
         .count();
     assert_eq!(refused, 99);
+    let effects = state.on_message(key(2), 1, inbound(&ihave(7..10), key(1)), now);
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::Count(Reason::AnnouncementsDropped, 1))),
+        "{effects:?}"
+    );
+    assert_eq!(entries(&state, "missing_messages"), 3, "what is new beside it is taken");
     let from_another = state.on_message(key(3), 1, inbound(&ihave(7..8), key(1)), now);
     assert!(from_another.is_empty(), "another remote may announce the same: {from_another:?}");
 }
@@ -349,6 +355,7 @@ fn a_publish_tells_its_budget_and_a_repetition() {
 }
 
 mod approval;
+mod pruning;
 mod storm;
 
 #[test]
@@ -395,6 +402,5 @@ fn content_beyond_its_bytes_goes_early_and_its_id_stays() {
     assert!((fit / 2..=fit).contains(&cached), "{cached} of {published} are kept where {fit} fit");
     assert_eq!(state.sizes()[3], cached);
     assert_eq!(entries(&state, "received_messages: TimeBoundCache { map"), published as usize);
-    let evictions = state.timers.values().filter(|timer| Some(*timer) == state.evict.as_ref()).count();
-    assert_eq!(evictions, 1, "what was dropped early did not set the clock once more");
+    assert_eq!(state.timers.evictions(), 1, "what was dropped early did not set the clock once more");
 }
