@@ -4,6 +4,9 @@
 //! A loop that waits in a `select!` has an arm for `Faults::strike`; an actor asks `Faults::due` with every message.
 //! Without the feature `Faults` is empty and no strike ever comes.
 
+#[cfg(feature = "testing")]
+pub mod paths;
+
 #[cfg(not(feature = "testing"))]
 pub(crate) use absent::{Faults, Registration};
 #[cfg(feature = "testing")]

@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    handshakes::{self, Dialer},
     measure::{self, Figure, Pace},
     swarm::{Shape, Subject},
 };
@@ -20,8 +21,10 @@ pub(crate) enum Course {
     LossFree { bytes: usize },
     /// The same pace, spread over so many topics of four nodes.
     Topics { topics: usize },
-    /// Connections, one after the other, that are made and closed.
+    /// Connections, one after the other, that are made and closed: always by the same remote.
     Handshake,
+    /// … by another remote each time.
+    Strangers,
 }
 
 /// Messages a second where the pace is steady: as the figures for stock were taken.
@@ -42,16 +45,20 @@ impl Course {
         all.extend([64, 1024].map(|bytes| Self::Busy { bytes }));
         all.extend([64, 1024, 4000].map(|bytes| Self::LossFree { bytes }));
         all.extend(topics);
-        all.push(Self::Handshake);
+        all.extend([Self::Handshake, Self::Strangers]);
         all
     }
 
-    /// Who is measured. The bare layer has neither a mesh nor topics.
+    /// Who is measured. The layers underneath have neither a mesh nor topics, and UDP loses what it has no room for.
     pub(crate) fn subjects(self) -> Vec<Subject> {
         match self {
             Self::Topics { .. } => vec![Subject::Ours, Subject::Stock],
-            Self::Latency { .. } | Self::Busy { .. } | Self::LossFree { .. } | Self::Handshake => {
-                vec![Subject::Ours, Subject::Stock, Subject::Bare]
+            Self::Latency { .. } | Self::Busy { .. } => {
+                vec![Subject::Ours, Subject::Stock, Subject::Iroh, Subject::Noq, Subject::Udp]
+            }
+            Self::LossFree { .. } => vec![Subject::Ours, Subject::Stock, Subject::Iroh],
+            Self::Handshake | Self::Strangers => {
+                vec![Subject::Ours, Subject::Stock, Subject::Iroh, Subject::Noq]
             }
         }
     }
@@ -71,7 +78,8 @@ impl Course {
                 nodes = 4;
                 measure::latency(subject, shape(nodes, topics), pace(STEADY, 64)).await
             }
-            Self::Handshake => measure::handshakes(subject, if quick { 100 } else { 1000 }).await,
+            Self::Handshake => handshakes::measure(subject, Dialer::Again, if quick { 100 } else { 1000 }).await,
+            Self::Strangers => handshakes::measure(subject, Dialer::Strangers, if quick { 100 } else { 1000 }).await,
         }
     }
 }
@@ -84,6 +92,7 @@ impl fmt::Display for Course {
             Self::LossFree { bytes } => write!(f, "loss-free-{bytes}"),
             Self::Topics { topics } => write!(f, "topics-{topics}"),
             Self::Handshake => f.write_str("handshake"),
+            Self::Strangers => f.write_str("strangers"),
         }
     }
 }
@@ -102,6 +111,9 @@ impl FromStr for Course {
         if text == "handshake" {
             return Ok(Self::Handshake);
         }
+        if text == "strangers" {
+            return Ok(Self::Strangers);
+        }
         if let Some((nodes, bytes)) = text.strip_prefix("latency-").and_then(|rest| rest.split_once('-')) {
             return Ok(Self::Latency { nodes: within(number(nodes)?, 100)?.max(2), bytes: size(bytes)? });
         }
@@ -114,6 +126,8 @@ impl FromStr for Course {
         if let Some(topics) = text.strip_prefix("topics-") {
             return Ok(Self::Topics { topics: within(number(topics)?, 1000)? });
         }
-        bail!("no such course; there are latency-NODES-BYTES, busy-BYTES, loss-free-BYTES, topics-N and handshake")
+        bail!(
+            "no such course; there are latency-NODES-BYTES, busy-BYTES, loss-free-BYTES, topics-N, handshake and strangers"
+        )
     }
 }

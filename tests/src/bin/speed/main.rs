@@ -1,10 +1,11 @@
-//! How fast a mesh of ours is beside one of stock, and beside the bare stream underneath both.
+//! How fast a mesh of ours is beside one of stock, and beside the layers underneath both: iroh, noq, UDP.
 //!
 //! `speed [COURSE…] [--pairs 5] [--quick]`. Every measurement is a process of its own that holds a whole mesh on 127.0.0.1, so
 //! that processor time and heap are its own; the subjects take turns, A B C, C B A. What is printed are medians, and ratios within
 //! pairs with the interval of the sign test. Nothing here asserts anything: times on a shared machine prove nothing by themselves.
 
 mod course;
+mod handshakes;
 mod measure;
 mod raw;
 mod swarm;
@@ -23,7 +24,7 @@ use table::Table;
 #[global_allocator]
 static HEAP: perennial_heap::Counting = perennial_heap::Counting;
 
-/// Measures ours, stock and the bare stream in turns
+/// Measures ours, stock and the layers underneath in turns
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]

@@ -7,10 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{
-    raw,
-    swarm::{Shape, Subject, Swarm},
-};
+use crate::swarm::{Shape, Subject, Swarm};
 
 /// One number with its name and unit. Less is better, except for a rate.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,7 +18,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    fn new(name: &str, unit: &str, value: f64) -> Self {
+    pub(crate) fn new(name: &str, unit: &str, value: f64) -> Self {
         Self { name: name.into(), unit: unit.into(), value }
     }
 }
@@ -117,18 +114,6 @@ pub(crate) async fn loss_free(subject: Subject, shape: Shape, bytes: usize, quic
     ])
 }
 
-/// Processor time of both ends of one connection that is made and closed.
-pub(crate) async fn handshakes(subject: Subject, times: usize) -> Result<Vec<Figure>> {
-    let begun = (Instant::now(), cpu());
-    match subject {
-        Subject::Bare => raw::handshakes(times).await?,
-        Subject::Ours | Subject::Stock => crate::swarm::handshakes(subject, times).await?,
-    }
-    let (took, spent) = (begun.0.elapsed(), cpu() - begun.1);
-    let each = |time: Duration| time.as_secs_f64() * 1e6 / times as f64;
-    Ok(vec![Figure::new("time each", "µs", each(took)), Figure::new("cpu each, both ends", "µs", each(spent))])
-}
-
 struct Published {
     messages: u64,
     /// From the first word to the last that anybody heard, or to the last that was said.
@@ -173,6 +158,10 @@ fn quantile(sorted: &[u32], share: f64) -> Result<f64> {
 
 /// Processor time of this process.
 fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+    clock(ClockId::ProcessCPUTime)
+}
+
+pub(crate) fn clock(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -27,8 +27,11 @@ use crate::raw::Bare;
 pub(crate) enum Subject {
     Ours,
     Stock,
-    /// One iroh connection with one stream: no mesh, one hop, one receiver.
-    Bare,
+    /// One iroh connection with one stream: no mesh, one hop, one receiver. So are the rest.
+    Iroh,
+    /// The same without iroh around it.
+    Noq,
+    Udp,
 }
 
 impl fmt::Display for Subject {
@@ -36,7 +39,9 @@ impl fmt::Display for Subject {
         f.write_str(match self {
             Self::Ours => "ours",
             Self::Stock => "stock",
-            Self::Bare => "bare",
+            Self::Iroh => "iroh",
+            Self::Noq => "noq",
+            Self::Udp => "udp",
         })
     }
 }
@@ -48,8 +53,10 @@ impl FromStr for Subject {
         match text {
             "ours" => Ok(Self::Ours),
             "stock" => Ok(Self::Stock),
-            "bare" => Ok(Self::Bare),
-            other => bail!("{other:?} is none of ours, stock, bare"),
+            "iroh" => Ok(Self::Iroh),
+            "noq" => Ok(Self::Noq),
+            "udp" => Ok(Self::Udp),
+            other => bail!("{other:?} is none of ours, stock, iroh, noq, udp"),
         }
     }
 }
@@ -154,9 +161,9 @@ impl Swarm {
             enqueued: VecDeque::new(),
             _nodes: Vec::new(),
         };
-        if subject == Subject::Bare {
+        if matches!(subject, Subject::Iroh | Subject::Noq | Subject::Udp) {
             let tally = Arc::<Tally>::default();
-            swarm.publishers.push(Publisher::Bare(Bare::connect(tally.clone(), swarm.sent.clone()).await?));
+            swarm.publishers.push(Publisher::Bare(Bare::connect(subject, tally.clone(), swarm.sent.clone()).await?));
             swarm.tallies.push(tally);
             return Ok(swarm);
         }
@@ -193,7 +200,7 @@ impl Swarm {
                 Node::Ours(Box::pin(Mesh::builder().limits(limits).spawn()).await?)
             }
             Subject::Stock => Node::Stock(Stock::spawn(format!("node {number}"), None).await?),
-            Subject::Bare => bail!("the bare layer has no nodes"),
+            Subject::Iroh | Subject::Noq | Subject::Udp => bail!("{subject} has no nodes"),
         };
         for topic in (0..topics).map(|topic| topic_id(&format!("speed {topic}"))) {
             let publisher = join(&node, topic, &via, tally.clone(), self.sent.clone()).await?;
@@ -295,24 +302,4 @@ async fn join(
             Ok(Publisher::Stock(sender))
         }
     }
-}
-
-/// Connections that one node makes to another and lets go, one after the other. Ours and stock are dialed alike, by a bare
-/// endpoint that speaks their protocol, so that what differs is the accepting end.
-pub(crate) async fn handshakes(subject: Subject, times: usize) -> Result<()> {
-    let (node, alpn): (Node, &[u8]) = match subject {
-        Subject::Ours => (Node::Ours(Box::pin(Mesh::builder().spawn()).await?), b"/iroh-gossip/1"),
-        Subject::Stock => (Node::Stock(Stock::spawn("accepts", None).await?), b"/iroh-gossip/1"),
-        Subject::Bare => bail!("the bare layer dials by itself"),
-    };
-    let addr = match &node {
-        Node::Ours(mesh) => mesh.addr(),
-        Node::Stock(stock) => stock.addr(),
-    };
-    let dialer = crate::raw::endpoint().await?;
-    for _ in 0..times {
-        let connection = dialer.connect(addr.clone(), alpn).await?;
-        connection.close(0u32.into(), b"");
-    }
-    Ok(())
 }
