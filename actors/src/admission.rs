@@ -32,6 +32,7 @@ mod hints;
 pub(crate) mod prefix;
 mod retries;
 pub(crate) mod seats;
+mod tally;
 pub(crate) mod usage;
 pub(crate) mod waiting;
 

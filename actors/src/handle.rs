@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{error::PublishError, operation::Operation, subscribers::Subscription};
 
-/// One membership of one topic. The topic is left when its last handle, publisher and event stream are dropped.
+/// One membership of one topic. Whoever does not read its events should drop that side ([`TopicHandle::split`]): they are
+/// kept, and the topic waits once for them to be read. The topic is left when its last handle, publisher and event stream are dropped.
 #[derive(Debug)]
 pub struct TopicHandle {
     publisher: Publisher,
@@ -234,7 +235,7 @@ pub struct Message {
 pub struct Receipt {
     /// Neighbours at the moment of publishing. With 0 nobody heard it.
     pub neighbors: usize,
-    /// Neighbours that were to be pushed this message and had no room for it; they may still learn of it from others.
+    /// Neighbours that were to be pushed this message and had no room for it. They hear of it when they have, and from others.
     pub dropped: usize,
     /// Whether the same content was published here within the last 90 s: nodes that remember it drop it as a duplicate.
     pub repeated: bool,

@@ -181,15 +181,20 @@ impl Lease {
             || state.bytes.load(Ordering::Relaxed) > state.bytes_max / 4 * 3
     }
 
-    /// Who is to wait for its remote, for `pause`, until there is room. Not for ever: one that does not read must not hold up the
-    /// others.
-    pub(crate) fn wait_for(&self, pause: Duration) -> Waiting {
-        if !self.is_crowded() || self.hold.sender.is_closed() {
-            return Waiting::Nobody;
-        }
+    /// Whether its remote is to be waited for until there is room. Not for ever: one that does not read must not hold up the others.
+    pub(crate) fn is_worth_waiting(&self) -> bool {
+        self.is_crowded() && !self.hold.sender.is_closed() && self.patience(Patience::is_left)
+    }
+
+    /// Who is to wait for its remote, for one pause.
+    pub(crate) fn wait(&self) -> Waiting {
+        if self.is_worth_waiting() { self.patience(Patience::spend) } else { Waiting::Nobody }
+    }
+
+    fn patience<T>(&self, ask: impl FnOnce(&mut Patience, usize) -> T) -> T {
         let state = &self.hold.state;
         let taken = state.taken.load(Ordering::Relaxed);
-        state.patience.lock().expect("no holder panics").spend(pause, taken)
+        ask(&mut state.patience.lock().expect("no holder panics"), taken)
     }
 
     /// Queues one item without waiting.
@@ -400,9 +405,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_crowded_outbox_is_waited_for_while_frames_are_taken() {
-        let (now, pause) = (Instant::now(), Duration::from_millis(2));
+        let now = Instant::now();
         let (lease, mut outbox) = outbox(life(), true, &limits());
-        let is_waited_for = || lease.wait_for(pause) > Waiting::Nobody;
+        let is_waited_for = || lease.wait() > Waiting::Nobody;
         assert!(!is_waited_for(), "there is room");
         let crowd = || lease.send(frame(10), Urgency::Payload, now).expect("room for payload");
         crowd();

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+/// How long nobody looks again. As short as a timer allows, and still longer than a send half takes to write a batch.
+pub(crate) const PAUSE: Duration = Duration::from_millis(2);
+
 /// How long one is waited for who takes nothing.
 const PATIENCE_MAX: Duration = Duration::from_millis(500);
 
@@ -42,12 +45,20 @@ impl Patience {
         }
     }
 
-    /// Spends `pause` of it, if there is that much. `taken`: items taken since the start.
-    pub(crate) fn spend(&mut self, pause: Duration, taken: usize) -> Waiting {
+    /// Whether there is enough for a [`PAUSE`]. `taken`: items taken since the start.
+    pub(crate) fn is_left(&mut self, taken: usize) -> bool {
         let news = u32::try_from(taken.wrapping_sub(self.taken)).unwrap_or(u32::MAX);
         self.left = (self.left + self.per_item.saturating_mul(news)).min(PATIENCE_MAX);
         self.taken = taken;
-        let Some(left) = self.left.checked_sub(pause) else { return Waiting::Nobody };
+        self.left >= PAUSE
+    }
+
+    /// Spends a [`PAUSE`] of it, if that is left. `taken`: items taken since the start.
+    pub(crate) fn spend(&mut self, taken: usize) -> Waiting {
+        if !self.is_left(taken) {
+            return Waiting::Nobody;
+        }
+        let left = self.left - PAUSE;
         self.left = left;
         if PATIENCE_MAX - left <= LINK_PATIENCE { Waiting::Everyone } else { Waiting::Publishers }
     }
@@ -57,12 +68,10 @@ impl Patience {
 mod tests {
     use super::*;
 
-    const PAUSE: Duration = Duration::from_millis(2);
-
     /// In how many of so many pauses somebody waited, and in how many everyone did.
     fn waited(patience: &mut Patience, pauses: usize, taken_each: usize) -> (usize, usize) {
         let start = patience.taken;
-        let all: Vec<_> = (1..=pauses).map(|pause| patience.spend(PAUSE, start + pause * taken_each)).collect();
+        let all: Vec<_> = (1..=pauses).map(|pause| patience.spend(start + pause * taken_each)).collect();
         let at_least = |least| all.iter().filter(|waiting| **waiting >= least).count();
         (at_least(Waiting::Publishers), at_least(Waiting::Everyone))
     }
@@ -74,7 +83,7 @@ mod tests {
         assert_eq!(waited(&mut patience, 10_000, 1), (10_000, 0), "one in each pause, which is just enough");
         assert_eq!(waited(&mut patience, 1000, 2), (1000, 801), "who is faster gets it back");
         assert_eq!(waited(&mut patience, 1000, 0).0, 249);
-        let slow = (0..10_000).map(|pause| patience.spend(PAUSE, patience.taken + usize::from(pause % 10 == 0)));
+        let slow = (0..10_000).map(|pause| patience.spend(patience.taken + usize::from(pause % 10 == 0)));
         let waited = slow.filter(|waiting| *waiting > Waiting::Nobody).count();
         assert_eq!(waited, 1000, "a tenth of the pace, a tenth of the time");
     }

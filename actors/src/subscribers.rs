@@ -3,12 +3,9 @@
 //! A queue takes memory for what is in it, so a topic without traffic costs little. What comes while a queue is full is lost to that
 //! one listener, who is told how much when it has read what came before.
 
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
 };
 
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -59,20 +56,20 @@ impl Subscribers {
         Subscription { queue: receiver, lost }
     }
 
-    /// Tells everyone. Returns whether some queue hardly has room for more.
+    /// Tells everyone. Returns whether some queue hardly has room for more, and is worth waiting for.
     pub(crate) fn send(&self, event: &Event) -> bool {
         let mut is_crowded = false;
         self.lock().retain_mut(|one| {
             let is_here = one.offer(event);
-            is_crowded |= is_here && one.is_crowded();
+            is_crowded |= is_here && one.is_worth_waiting();
             is_here
         });
         is_crowded
     }
 
-    /// Who is to wait, for `pause`, for those whose queues hardly have room.
-    pub(crate) fn wait_for(&self, pause: Duration) -> Waiting {
-        self.lock().iter_mut().map(|one| one.wait_for(pause)).max().unwrap_or(Waiting::Nobody)
+    /// Who is to wait, for one pause, for those whose queues hardly have room.
+    pub(crate) fn wait(&self) -> Waiting {
+        self.lock().iter_mut().map(Subscriber::wait).max().unwrap_or(Waiting::Nobody)
     }
 
     /// Events in the longest queue.
@@ -123,11 +120,18 @@ impl Subscriber {
         self.waiting() > self.queue.max_capacity() / 4 * 3
     }
 
-    fn wait_for(&mut self, pause: Duration) -> Waiting {
-        if !self.is_crowded() || self.queue.is_closed() {
-            return Waiting::Nobody;
-        }
-        self.patience.spend(pause, self.queued.saturating_sub(self.waiting()))
+    fn is_worth_waiting(&mut self) -> bool {
+        let taken = self.taken();
+        self.is_crowded() && !self.queue.is_closed() && self.patience.is_left(taken)
+    }
+
+    fn wait(&mut self) -> Waiting {
+        let taken = self.taken();
+        if self.is_worth_waiting() { self.patience.spend(taken) } else { Waiting::Nobody }
+    }
+
+    fn taken(&self) -> usize {
+        self.queued.saturating_sub(self.waiting())
     }
 }
 
@@ -208,22 +212,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_crowded_listener_is_waited_for_while_it_reads_and_forgotten_when_it_is_gone() {
-        let (subscribers, pause) = (subscribers(7), Duration::from_millis(2));
+        let subscribers = subscribers(7);
         let mut reader = subscribers.subscribe();
         let crowded: Vec<_> = (0..8).map(|number| subscribers.send(&event(number))).collect();
         assert_eq!(crowded, [false, false, false, false, false, false, true, true]);
-        assert_eq!(
-            (0..1000).filter(|_| subscribers.wait_for(pause) > Waiting::Nobody).count(),
-            250,
-            "it takes nothing"
-        );
         for number in 0..100 {
             assert!(reader.next().await.is_some());
             subscribers.send(&event(number));
-            assert!(subscribers.wait_for(pause) > Waiting::Nobody, "it takes one in each pause");
+            assert!(subscribers.wait() > Waiting::Nobody, "it takes one in each pause");
         }
+        let waited = (0..1000).filter(|_| subscribers.wait() > Waiting::Nobody).count();
+        assert_eq!(waited, 249, "from here on it takes nothing: half a second, of which one pause was spent before");
+        assert!(!subscribers.send(&event(0)), "nobody is to wait for it once more");
         drop(reader);
-        assert_eq!(subscribers.wait_for(pause), Waiting::Nobody);
+        assert_eq!(subscribers.wait(), Waiting::Nobody);
         assert!(!subscribers.send(&event(0)));
         assert_eq!(subscribers.queued(), 0);
     }

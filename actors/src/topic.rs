@@ -414,7 +414,7 @@ impl Topic {
             let Some(lease) = self.lease(to) else { break };
             match lease.send(outgoing, urgency, now) {
                 Ok(()) if class == Class::Payload => {
-                    if lease.is_crowded() {
+                    if lease.is_worth_waiting() {
                         self.crowd.note(to);
                     }
                     return self.context.common.traffic.note_sent();

@@ -4,7 +4,7 @@
 use iroh::EndpointAddr;
 use iroh_gossip::proto::TopicId;
 use perennial_tests::{
-    Raw, Topic, World, frames,
+    PATIENCE, Raw, Topic, World, frames,
     raw::{RawConnection, RawOptions, RawStream, write},
     topic_id,
 };
@@ -72,7 +72,8 @@ fn expect_join(body: &[u8], node: &EndpointAddr) {
 
 /// The next message of the broadcast half; membership messages in between are skipped.
 async fn next_gossip(stream: &mut RawStream) -> Vec<u8> {
-    stream.next_where(|body| body[0] == 1).await
+    let next = stream.next_where(|body| body[0] == 1);
+    tokio::time::timeout(PATIENCE, next).await.expect("the node has something to say")
 }
 
 /// Pruned, the node announces instead of sending. Until it has read the Prune, messages still come whole.

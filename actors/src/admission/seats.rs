@@ -1,15 +1,18 @@
 //! The table of slots, and who may take one. `[pure]`
 //!
-//! Every attempt and every connection has one row here, from its first packet to its end. Nothing is counted by hand: the
-//! tallies are made from the rows whenever a row has come, gone or changed, so they cannot drift from them. What to do
-//! with whoever finds no slot is decided in `admission.rs`.
+//! Every attempt and every connection has one row here, from its first packet to its end. Rows come, change and go in three places
+//! only, each of which books the row out of the tallies and in again; where assertions are on, they are counted anew beside that each
+//! time. What to do with whoever finds no slot is decided in `admission.rs`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use iroh::EndpointId;
 use n0_future::time::Instant;
 
-use super::prefix::{GroupKey, Groups};
+use super::{
+    prefix::Groups,
+    tally::{Tally, Way},
+};
 use crate::{access::Standing, counters::Reason, limits::Limits, listeners::ListenerId, pressure::Pressure};
 
 /// Where an incoming attempt came from, and where it arrived.
@@ -95,32 +98,6 @@ impl Shortage {
     }
 }
 
-/// What the rows come to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// Everything but speculative and lingering attempts.
-    pub(crate) total: usize,
-    pub(crate) inbound: usize,
-    /// Of these, not of known remotes. A handshake is nobody's yet.
-    pub(crate) unknown: usize,
-    pub(crate) handshakes: usize,
-    pub(crate) speculative: usize,
-    pub(crate) lingering: usize,
-    /// What is left of speculative attempts that failed.
-    pub(crate) remains: usize,
-    pub(crate) dials: usize,
-    pub(crate) listeners: Vec<ListenerTally>,
-    /// Unknown and not exempt, per customer and per site.
-    fine: HashMap<GroupKey, usize>,
-    coarse: HashMap<GroupKey, usize>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct ListenerTally {
-    pub(crate) in_use: usize,
-    pub(crate) handshakes: usize,
-}
-
 /// The most of each that was ever in use at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct HighWater {
@@ -168,7 +145,7 @@ impl Seats {
             pressure: Pressure::Calm,
             rows: BTreeMap::new(),
             last: 0,
-            tally: Tally::default(),
+            tally: Tally::new(listeners),
             high_water: HighWater { listeners: vec![0; listeners], ..HighWater::default() },
             open: vec![Openness { unknown: true, known: true }; listeners],
             resumed: vec![0; listeners],
@@ -269,46 +246,47 @@ impl Seats {
             (Stage::Speculative, _) => self.room_for(&knock, standing),
             (Stage::Handshake | Stage::Lingering { .. } | Stage::Inbound | Stage::Dial | Stage::Outbound, _) => Ok(()),
         };
-        if let Some(row) = self.rows.get_mut(&seat) {
+        self.change(seat, |row| {
             (row.peer, row.standing) = (Some(peer), standing);
             if room.is_ok() {
                 row.stage = Stage::Inbound;
                 row.knock = Some(Knock { is_validated: true, ..knock });
             }
-        }
+        });
         room
     }
 
     /// An outgoing attempt has become a connection.
     pub(crate) fn establish(&mut self, seat: u64, peer: EndpointId, standing: Standing) {
-        if let Some(row) = self.rows.get_mut(&seat) {
+        self.change(seat, |row| {
             row.stage = Stage::Outbound;
             (row.peer, row.standing) = (Some(peer), standing);
-        }
+        });
     }
 
     /// A handshake has failed.
     pub(crate) fn linger(&mut self, seat: u64) {
-        if let Some(row) = self.rows.get_mut(&seat) {
-            row.stage = Stage::Lingering { had_slot: row.stage != Stage::Speculative };
-        }
+        self.change(seat, |row| row.stage = Stage::Lingering { had_slot: row.stage != Stage::Speculative });
     }
 
     /// What is now made of a remote's connections.
     pub(crate) fn reclassify(&mut self, peer: &EndpointId, standing: Standing) {
-        for row in self.rows.values_mut().filter(|row| row.peer.as_ref() == Some(peer)) {
-            row.standing = standing;
+        let theirs = self.rows().filter(|(_, row)| row.peer.as_ref() == Some(peer)).map(|(seat, _)| seat);
+        for seat in theirs.collect::<Vec<_>>() {
+            self.change(seat, |row| row.standing = standing);
         }
     }
 
     pub(crate) fn release(&mut self, seat: u64) {
-        self.rows.remove(&seat);
+        if let Some(row) = self.rows.remove(&seat) {
+            self.tally.book(&row, Way::Out);
+        }
     }
 
-    /// Makes the tallies anew. True if a listener that had no slot has one, so that whoever waits should be served. The
-    /// rising edge is what counts: the second of two slots that come free wakes nobody, because whoever serves takes both.
+    /// Looks at the tallies once rows have changed. True if a listener that had no slot has one, so that whoever waits should be
+    /// served. The rising edge is what counts: the second of two slots that come free wakes nobody, because whoever serves takes both.
     pub(crate) fn refresh(&mut self) -> bool {
-        self.tally = self.count();
+        debug_assert_eq!(self.tally, self.count(), "the tallies have drifted from the rows");
         self.note_high_water();
         let mut rises = false;
         for index in 0..self.caps.len() {
@@ -371,10 +349,7 @@ impl Seats {
     /// The most that unknown remotes hold of one customer, and of one site, of this family.
     pub(crate) fn most_of_one(&self, family: Family) -> (usize, usize) {
         let knocks = self.rows.values().filter_map(|row| row.knock).filter(|knock| knock.family == family);
-        let held = knocks.map(|knock| {
-            let of = |by: &HashMap<GroupKey, usize>, key| by.get(key).copied().unwrap_or_default();
-            (of(&self.tally.fine, &knock.groups.fine), of(&self.tally.coarse, &knock.groups.coarse))
-        });
+        let held = knocks.map(|knock| self.tally.held(knock.groups));
         held.fold((0, 0), |most, held| (most.0.max(held.0), most.1.max(held.1)))
     }
 
@@ -382,9 +357,7 @@ impl Seats {
         if knock.is_exempt {
             return Ok(());
         }
-        let held = |by: &HashMap<GroupKey, usize>, key| by.get(key).copied().unwrap_or_default();
-        let (fine, coarse) =
-            (held(&self.tally.fine, &knock.groups.fine), held(&self.tally.coarse, &knock.groups.coarse));
+        let (fine, coarse) = self.tally.held(knock.groups);
         let is_full = match knock.family {
             Family::V4 => fine >= self.limits.connections_per_ipv4_max,
             Family::V6 => {
@@ -410,39 +383,26 @@ impl Seats {
 
     fn take(&mut self, stage: Stage, knock: Option<Knock>, now: Instant) -> u64 {
         self.last += 1;
-        self.rows.insert(self.last, Seat { stage, knock, standing: Standing::Unknown, peer: None, since: now });
+        let row = Seat { stage, knock, standing: Standing::Unknown, peer: None, since: now };
+        self.tally.book(&row, Way::In);
+        self.rows.insert(self.last, row);
         self.refresh();
         self.last
     }
 
+    /// Changes a row. False if there is none.
+    fn change(&mut self, seat: u64, change: impl FnOnce(&mut Seat)) -> bool {
+        let Some(row) = self.rows.get_mut(&seat) else { return false };
+        self.tally.book(row, Way::Out);
+        change(row);
+        self.tally.book(row, Way::In);
+        true
+    }
+
+    /// What the tallies should say.
     fn count(&self) -> Tally {
-        let mut tally = Tally { listeners: vec![ListenerTally::default(); self.caps.len()], ..Tally::default() };
-        for row in self.rows.values() {
-            match row.stage {
-                Stage::Handshake => tally.handshakes += 1,
-                Stage::Dial => tally.dials += 1,
-                Stage::Speculative => {
-                    tally.speculative += 1;
-                    continue;
-                }
-                Stage::Lingering { had_slot: false } => {
-                    tally.remains += 1;
-                    continue;
-                }
-                Stage::Lingering { had_slot: true } => {
-                    tally.lingering += 1;
-                    if let Some(knock) = &row.knock {
-                        tally.listeners[knock.listener.0].handshakes += 1;
-                    }
-                    continue;
-                }
-                Stage::Inbound | Stage::Outbound => {}
-            }
-            tally.total += 1;
-            if let Some(knock) = &row.knock {
-                tally.add_inbound(row, knock);
-            }
-        }
+        let mut tally = Tally::new(self.caps.len());
+        self.rows.values().for_each(|row| tally.book(row, Way::In));
         tally
     }
 
@@ -459,27 +419,6 @@ impl Seats {
         raise(&mut high.live, now.total + now.speculative);
         for (mark, listener) in high.listeners.iter_mut().zip(&now.listeners) {
             raise(mark, listener.in_use);
-        }
-    }
-}
-
-impl Tally {
-    /// Handshakes, and what is left of those that failed. Speculative ones aside.
-    pub(crate) fn shaking(&self) -> usize {
-        self.handshakes + self.lingering
-    }
-
-    fn add_inbound(&mut self, row: &Seat, knock: &Knock) {
-        self.inbound += 1;
-        let listener = &mut self.listeners[knock.listener.0];
-        listener.in_use += 1;
-        listener.handshakes += usize::from(row.stage == Stage::Handshake);
-        if row.standing != Standing::Known {
-            self.unknown += 1;
-            if !knock.is_exempt && knock.is_validated {
-                *self.fine.entry(knock.groups.fine).or_default() += 1;
-                *self.coarse.entry(knock.groups.coarse).or_default() += 1;
-            }
         }
     }
 }

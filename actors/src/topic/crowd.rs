@@ -5,17 +5,17 @@
 //! more (`connection/receive.rs`) and slows its sender down by QUIC's flow control. Links that bring nothing new are never held,
 //! and a message is passed on along a tree, so nodes wait for each other in a circle only while the tree has one.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use iroh::EndpointId;
 use n0_future::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{lease::Lease, pace::Waiting, subscribers::Subscribers};
-
-/// How long a topic takes no command before it looks again. As short as a timer allows, and still longer than
-/// a send half takes to write a batch.
-const PAUSE: Duration = Duration::from_millis(2);
+use crate::{
+    lease::Lease,
+    pace::{PAUSE, Waiting},
+    subscribers::Subscribers,
+};
 
 /// Those who were crowded by what was last sent to them.
 #[derive(Debug)]
@@ -67,11 +67,11 @@ impl Crowd {
             return !self.is_empty();
         }
         self.resume_at = now + PAUSE;
-        let for_readers = if self.has_readers { subscribers.wait_for(PAUSE) } else { Waiting::Nobody };
+        let for_readers = if self.has_readers { subscribers.wait() } else { Waiting::Nobody };
         self.has_readers = for_readers > Waiting::Nobody;
         let mut all = for_readers;
         self.peers.retain(|peer| {
-            let for_peer = leases.get(peer).map_or(Waiting::Nobody, |lease| lease.wait_for(PAUSE));
+            let for_peer = leases.get(peer).map_or(Waiting::Nobody, Lease::wait);
             all = all.max(for_peer);
             for_peer > Waiting::Nobody
         });

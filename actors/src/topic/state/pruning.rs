@@ -26,11 +26,12 @@ const NEWS_LAST: Duration = Duration::from_millis(50);
 const SPARED_OF: u32 = 512;
 
 impl State {
-    /// What was just published goes to one neighbour at least: if `effects` push it to nobody, because each of them once had it from
-    /// another first, one is pushed to again from here on. Otherwise it would have to be announced and asked for.
+    /// What was just published goes to one neighbour at least: if `effects` push it to nobody, because each of them once had something
+    /// from another first, one is pushed to again from here on. Otherwise it would have to be announced and asked for. Where there
+    /// is only one, no others were faster, and its Prune is heeded.
     pub(super) fn push_to_somebody(&mut self, content: &[u8], effects: &mut Vec<Effect>, now: Instant) {
         let is_payload = |effect: &Effect| matches!(effect, Effect::Send { message, .. } if wire::classify(message) == Class::Payload);
-        if effects.iter().any(is_payload) {
+        if self.neighbors.len() < 2 || effects.iter().any(is_payload) {
             return;
         }
         if let Some(peer) = self.neighbors.iter().choose(&mut self.rng).copied() {
@@ -56,6 +57,7 @@ impl State {
             // The one answer to a payload that is known.
             [Effect::Send { to, message }]
                 if *to == from
+                    && self.neighbors.len() > 1
                     && wire::classify(message) == Class::Announce
                     && self.contacts.brought_news_after(&from, now - NEWS_LAST)
                     && !self.rng.random_ratio(1, SPARED_OF) =>

@@ -72,4 +72,8 @@ fn what_is_published_is_pushed_to_one_neighbour_even_if_all_have_pruned() {
     let pushed_to = publish(&mut state, "b");
     assert_eq!(pushed_to.len(), 1);
     assert_eq!(publish(&mut state, "c"), pushed_to, "and so is what follows");
+
+    let mut state = among(&[2], now);
+    state.on_message(key(2), 1, inbound(&prune, key(1)), now);
+    assert_eq!(publish(&mut state, "d"), [], "the Prune of an only neighbour is heeded");
 }
