@@ -56,8 +56,8 @@ pub(crate) enum Urgency {
     Membership,
 }
 
-/// An outbox that has this much room left for payload, in frames, is crowded: what the four other links of a view may still bring
-/// fits into it (`LINK_FRAMES_MAX` each).
+/// An outbox that has this much room left for payload, in frames, is crowded, or half of its room if that is less: about what the four
+/// other links of a view may still bring (`LINK_FRAMES_MAX` each).
 const CROWDED_BELOW: usize = 256;
 
 /// Why a frame was not queued.
@@ -183,12 +183,16 @@ impl Lease {
 
     /// Whether its remote is to be waited for until there is room. Not for ever: one that does not read must not hold up the others.
     pub(crate) fn is_worth_waiting(&self) -> bool {
-        self.is_crowded() && !self.hold.sender.is_closed() && self.patience(Patience::is_left)
+        self.holds_up() && self.patience(Patience::is_left)
     }
 
     /// Who is to wait for its remote, for one pause.
     pub(crate) fn wait(&self) -> Waiting {
-        if self.is_worth_waiting() { self.patience(Patience::spend) } else { Waiting::Nobody }
+        if self.holds_up() { self.patience(Patience::spend) } else { Waiting::Nobody }
+    }
+
+    fn holds_up(&self) -> bool {
+        self.is_crowded() && !self.hold.sender.is_closed()
     }
 
     fn patience<T>(&self, ask: impl FnOnce(&mut Patience, usize) -> T) -> T {

@@ -122,12 +122,16 @@ impl Subscriber {
 
     fn is_worth_waiting(&mut self) -> bool {
         let taken = self.taken();
-        self.is_crowded() && !self.queue.is_closed() && self.patience.is_left(taken)
+        self.holds_up() && self.patience.is_left(taken)
     }
 
     fn wait(&mut self) -> Waiting {
         let taken = self.taken();
-        if self.is_worth_waiting() { self.patience.spend(taken) } else { Waiting::Nobody }
+        if self.holds_up() { self.patience.spend(taken) } else { Waiting::Nobody }
+    }
+
+    fn holds_up(&self) -> bool {
+        self.is_crowded() && !self.queue.is_closed()
     }
 
     fn taken(&self) -> usize {

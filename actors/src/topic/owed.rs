@@ -20,7 +20,7 @@ use crate::{
     wire::{Class, tree},
 };
 
-/// Messages remembered for one neighbour, the latest; more than its outbox holds, and what a busy node asks for in a second.
+/// Messages remembered for one neighbour, the latest; eight times what its outbox holds, and what it asks for in a third of a second.
 pub(super) const OWED_MAX: usize = 4096;
 
 /// How often it is looked whether there is room. Guess; a fifth of the time after which the other side asks.
@@ -134,7 +134,7 @@ mod tests {
             owed.note(key(2), &frame(number, 300).0);
         }
         owed.note(key(3), &frame(7, 0).0);
-        owed.note(key(3), &encode(&graft(None)).unwrap());
+        owed.note(key(3), &encode(&graft()).unwrap());
         assert_eq!(owed.take(|_| Some(false)), []);
         let first = owed.take(|peer| Some(*peer == key(2)));
         assert_eq!(first.len(), 1);

@@ -12,9 +12,16 @@ pub(crate) fn is_of_tree(frame: &[u8]) -> bool {
     matches!(frame, [_, _, _, _, 1, 1 | 2, ..])
 }
 
+/// A neighbour's wish to be pushed messages from here on.
+pub(crate) fn graft() -> ProtoMessage {
+    postcard::from_bytes(&[1, 2, 0, 0]).expect("a Graft without an id is well-formed")
+}
+
 /// A neighbour's wish to be pushed messages from here on, this one first.
-pub(crate) fn graft(id: Option<[u8; 32]>) -> ProtoMessage {
-    let body = postcard::to_stdvec(&(1u8, 2u8, id, 0u16)).expect("a Graft is nothing postcard cannot write");
+pub(crate) fn graft_of(id: &[u8; 32]) -> ProtoMessage {
+    let mut body = [0; 36];
+    body[..3].copy_from_slice(&[1, 2, 1]);
+    body[3..35].copy_from_slice(id);
     postcard::from_bytes(&body).expect("a Graft is well-formed")
 }
 
@@ -70,8 +77,8 @@ mod tests {
         let message: ProtoMessage = postcard::from_bytes(&frame[LENGTH..]).unwrap();
         assert!(format!("{message:?}").contains("IHave"), "{message:?}");
         assert_eq!(encode(&message), Ok(frame));
-        assert_eq!(encode(&graft(None)).unwrap()[LENGTH..], [1, 2, 0, 0]);
-        assert!(is_of_tree(&encode(&graft(Some([7; 32]))).unwrap()));
+        assert_eq!(encode(&graft()).unwrap()[LENGTH..], [1, 2, 0, 0]);
+        assert!(is_of_tree(&encode(&graft_of(&[7; 32])).unwrap()));
         assert!(!is_of_tree(&ihave(&[1])));
     }
 

@@ -22,6 +22,9 @@ impl State {
     /// Returns how many that was; with none left there is nothing to feed.
     pub(super) fn trim_announced(&mut self, from: &EndpointId, inbound: &mut Inbound, now: Instant) -> Option<Effect> {
         let offered = inbound.announced.len();
+        if offered == 0 {
+            return None;
+        }
         let mut room = self.limits.announced_max.saturating_sub(self.timers.questions());
         inbound.announced.retain(|id| {
             let is_taken = room > 0 && self.announced.insert_of(from.as_bytes(), &id[..], now);

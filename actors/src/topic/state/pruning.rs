@@ -35,7 +35,7 @@ impl State {
             return;
         }
         if let Some(peer) = self.neighbors.iter().choose(&mut self.rng).copied() {
-            let asked = InEvent::RecvMessage(peer, wire::tree::graft(Some(*blake3::hash(content).as_bytes())));
+            let asked = InEvent::RecvMessage(peer, wire::tree::graft_of(blake3::hash(content).as_bytes()));
             effects.extend(self.feed(asked, DownReason::Evicted, now));
         }
     }
@@ -64,7 +64,7 @@ impl State {
             {
                 // The protocol has cut its own end of the link already; this is how the other side would tie it again.
                 effects.clear();
-                effects.extend(self.feed(InEvent::RecvMessage(from, wire::tree::graft(None)), cause, now));
+                effects.extend(self.feed(InEvent::RecvMessage(from, wire::tree::graft()), cause, now));
             }
             _ if effects.iter().any(|effect| matches!(effect, Effect::Emit(Event::Received(_)))) => {
                 self.contacts.on_news(&from, now);
