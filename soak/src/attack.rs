@@ -13,6 +13,8 @@ mod initials;
 pub mod sources;
 mod street;
 
+pub use identity::fresh_key;
+
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},

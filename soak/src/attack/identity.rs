@@ -59,7 +59,8 @@ impl Identities {
     }
 }
 
-fn fresh_key() -> CertifiedKey {
+/// A raw ed25519 key pair, drawn at random, as a TLS endpoint takes it that has no certificate.
+pub fn fresh_key() -> CertifiedKey {
     // PKCS #8, version 1, ed25519 (RFC 8410, section 7): a fixed head, then the seed.
     const HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
     let seed: [u8; 32] = rand::random();

@@ -16,14 +16,14 @@ use noq::{
             danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         },
         crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key},
-        pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime},
+        pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime},
         server::{
             AlwaysResolvesServerRawPublicKeys,
             danger::{ClientCertVerified, ClientCertVerifier},
         },
-        sign::CertifiedKey,
     },
 };
+use perennial_soak::attack::fresh_key;
 
 /// Whom a client names; the name goes nowhere.
 pub(crate) const NAME: &str = "speed.invalid";
@@ -38,7 +38,7 @@ pub(crate) fn acceptor() -> Result<Endpoint> {
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(AnyKey))
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(fresh_key()?))));
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(fresh_key()))));
     tls.alpn_protocols = vec![super::ALPN.to_vec()];
     tls.max_early_data_size = u32::MAX;
     let config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
@@ -51,7 +51,7 @@ pub(crate) fn identity(alpn: &[u8]) -> Result<ClientConfig> {
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyKey))
-        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(Arc::new(fresh_key()?))));
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(Arc::new(fresh_key()))));
     tls.alpn_protocols = vec![alpn.to_vec()];
     tls.enable_sni = false;
     Ok(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?)))
@@ -59,15 +59,6 @@ pub(crate) fn identity(alpn: &[u8]) -> Result<ClientConfig> {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
-}
-
-fn fresh_key() -> Result<CertifiedKey> {
-    // PKCS #8, version 1, ed25519 (RFC 8410, section 7): a fixed head, then the seed.
-    const HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-    let seed: [u8; 32] = rand::random();
-    let key = ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from([&HEAD[..], &seed].concat()))?;
-    let public = key.public_key().expect("ring derives the public key").to_vec();
-    Ok(CertifiedKey::new(vec![CertificateDer::from(public)], key))
 }
 
 /// Takes any key, once its owner has signed the handshake with it: nobody here expects somebody.
